@@ -1,0 +1,286 @@
+package config_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	promconfig "github.com/prometheus/common/config"
+	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/config"
+	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/secret"
+)
+
+// fake is the configuration of a provider with the keys of 8x8.
+type fake struct {
+	AccountID string         `yaml:"account_id"`
+	APIKey    *secret.Value  `yaml:"api_key"`
+	Balance   fakeSource     `yaml:"balance"`
+	Prices    fakePrices     `yaml:"prices"`
+	Extra     map[string]int `yaml:"extra"`
+}
+
+type fakeSource struct {
+	Enabled         bool            `yaml:"enabled"`
+	RefreshInterval config.Duration `yaml:"refresh_interval"`
+	MaxAge          config.Duration `yaml:"max_age"`
+	LowThreshold    *float64        `yaml:"low_threshold"`
+}
+
+type fakePrices struct {
+	Source      fakeSource    `yaml:",inline"`
+	Direction   string        `yaml:"direction"`
+	Countries   []string      `yaml:"countries"`
+	Networks    []fakeNetwork `yaml:"networks"`
+	SubAccounts []string      `yaml:"sub_accounts"`
+	MaxSeries   int           `yaml:"max_series"`
+}
+
+type fakeNetwork struct{ MCC, MNC string }
+
+var known = []string{"8x8", "yeastar", "flolive"}
+
+func lookup(provider string) (config.Defaults, bool) {
+	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}
+	switch provider {
+	case "8x8":
+		return config.Defaults{BaseURL: "https://sms.8x8.com", RateLimit: limit}, true
+	case "yeastar":
+		return config.Defaults{BaseURL: "https://yeastar.example", RateLimit: limit}, true
+	}
+	return config.Defaults{}, false
+}
+
+func defaults() *fake {
+	source := fakeSource{Enabled: true, RefreshInterval: config.Duration(time.Minute), MaxAge: config.Duration(time.Hour)}
+	return &fake{Balance: source, Prices: fakePrices{Source: source, Direction: "both", MaxSeries: 200000}}
+}
+
+// configure is what a provider does with its section.
+func configure(s *config.Section) (*fake, error) {
+	f := defaults()
+	if err := s.Decode(f); err != nil {
+		return nil, err
+	}
+	if f.APIKey == nil {
+		return nil, s.Errorf("api_key", "the key is missing; write api_key or api_key_file")
+	}
+	if !regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`).MatchString(f.AccountID) {
+		s.Warnf("account_id", "%q is no GUID", f.AccountID)
+	}
+	if f.Balance.RefreshInterval < config.Duration(time.Second) {
+		return nil, s.Errorf("balance.refresh_interval", "%s is too short; write 1s or more", f.Balance.RefreshInterval)
+	}
+	for i, n := range f.Prices.Networks {
+		if n.MCC != "" && n.MNC == "" {
+			return nil, s.Errorf(fmt.Sprintf("prices.networks[%d].mnc", i), "mcc is given without mnc; write both")
+		}
+	}
+	return f, nil
+}
+
+func configureAll(file *config.File) ([]*fake, error) {
+	var all []*fake
+	for _, a := range file.Accounts {
+		f, err := configure(a.Section)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+func load(t *testing.T, name string) (*config.File, []*fake) {
+	t.Helper()
+	file, err := config.Load(filepath.Join("testdata", name), lookup, known)
+	require.NoError(t, err)
+	all, err := configureAll(file)
+	require.NoError(t, err)
+	return file, all
+}
+
+// parse reads one account with the lines of text added to what it needs.
+func parse(text string, env map[string]string) (*config.File, error) {
+	whole := "accounts:\n- name: a\n  provider: 8x8\n  " + strings.ReplaceAll(text, "\n", "\n  ")
+	return config.Parse("c.yml", "/etc/exporter", []byte(whole), func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	}, lookup, known)
+}
+
+// section returns the section of such an account.
+func section(t *testing.T, text string, env map[string]string) (*config.Section, *config.File) {
+	t.Helper()
+	file, err := parse(text, env)
+	require.NoError(t, err)
+	return file.Accounts[0].Section, file
+}
+
+func get(t *testing.T, v *secret.Value) string {
+	t.Helper()
+	text, err := v.Get()
+	require.NoError(t, err)
+	return text
+}
+
+// TestInvalidFiles holds the exact message of every testdata/invalid-*.yml, which
+// is its first line; FILE and DIR stand for where it is.
+func TestInvalidFiles(t *testing.T) {
+	paths, err := filepath.Glob("testdata/invalid-*.yml")
+	require.NoError(t, err)
+	require.NotEmpty(t, paths)
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".yml"), func(t *testing.T) {
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			first, _, _ := bytes.Cut(text, []byte("\n"))
+			want, ok := strings.CutPrefix(string(first), "# error: ")
+			require.True(t, ok, "the first line must be the error")
+			want = strings.NewReplacer("FILE", path, "DIR", filepath.Dir(path)).Replace(want)
+
+			file, err := config.Load(path, lookup, known)
+			if err == nil {
+				_, err = configureAll(file)
+			}
+			require.EqualError(t, err, want)
+			require.NotContains(t, err.Error(), "k3y")
+		})
+	}
+}
+
+func TestFullFile(t *testing.T) {
+	file, all := load(t, "valid-full.yml")
+	require.Empty(t, file.Warnings)
+	a := file.Accounts[0]
+	require.Equal(t, "messaging", a.Name)
+	require.Equal(t, "8x8", a.Provider)
+	require.Equal(t, "https://sms.8x8.uk/gateway", a.BaseURL.String())
+	require.Equal(t, quota.Limit{Requests: 10, Per: time.Minute, Burst: 2}, a.RateLimit)
+	require.Equal(t, 5*time.Second, a.Timeout)
+	require.Equal(t, "http://proxy:3128", a.HTTP.Proxy.ProxyURL.String())
+	require.Equal(t, "localhost", a.HTTP.Proxy.NoProxy)
+	require.Equal(t, promconfig.TLSConfig{ServerName: "other", MinVersion: 0x0303}, a.HTTP.TLS)
+
+	require.Equal(t, "k3y-from-a-file", get(t, all[0].APIKey))
+	require.Equal(t, filepath.Join("testdata", "secret"), all[0].APIKey.Path())
+	low := 500.0
+	want := defaults()
+	want.AccountID = "0f0e0d0c-0000-4000-8000-000000000001"
+	want.APIKey = all[0].APIKey
+	want.Balance = fakeSource{true, config.Duration(90 * time.Second), config.Duration(24 * time.Hour), &low}
+	want.Prices = fakePrices{
+		Source:    fakeSource{false, config.Duration(2 * time.Hour), config.Duration(time.Hour), nil},
+		Direction: "outbound", Countries: []string{"SG", "NO"}, Networks: []fakeNetwork{{"525", "01"}, {"525", "03"}},
+		SubAccounts: []string{"marketing"}, MaxSeries: 16,
+	}
+	require.Equal(t, want, all[0])
+}
+
+func TestMinimalFileGetsDefaultsAndWarnings(t *testing.T) {
+	file, all := load(t, "valid-minimal.yml")
+	require.Equal(t, []string{
+		"testdata/valid-minimal.yml:12: accounts[1].base_url: http:// sends the credentials unencrypted to a host that is not this one; use https://",
+		`testdata/valid-minimal.yml:4: accounts[0].account_id: "not-a-guid" is no GUID`,
+		`testdata/valid-minimal.yml:9: accounts[1].account_id: "" is no GUID`,
+	}, file.Warnings)
+	a := file.Accounts[0]
+	require.Equal(t, "https://sms.8x8.com", a.BaseURL.String())
+	require.Equal(t, quota.Limit{Requests: 1, Per: time.Second, Burst: 9}, a.RateLimit)
+	require.Equal(t, 30*time.Second, a.Timeout)
+	require.Equal(t, config.HTTP{}, a.HTTP)
+	require.Equal(t, "0123456789", get(t, all[0].APIKey))
+	require.Equal(t, " kept as it is ", get(t, all[1].APIKey))
+	require.Equal(t, defaults().Prices, all[0].Prices)
+}
+
+func TestEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"TEST_NAME": "ünï", "TEST_PROVIDER": "8x8", "TEST_ID": "000000000001", "TEST_NUMBER": "12",
+		"TEST_KEY": "null # ${TEST_ID} 'k3y\"", "TEST_SWITCH": "off", "TEST_STRUCTURE": "]\n- a: *b", "TEST_EMPTY": "",
+	} {
+		t.Setenv(name, value)
+	}
+	file, all := load(t, "valid-environment.yml")
+	require.Empty(t, file.Warnings)
+	require.Equal(t, "ünï ${x}", file.Accounts[0].Name)
+	require.Equal(t, `null # ${TEST_ID} 'k3y"`, get(t, all[0].APIKey), "neither structure nor expanded again")
+	require.InEpsilon(t, 12, *all[0].Balance.LowThreshold, 0)
+	require.Equal(t, config.Duration(12*time.Second), all[0].Balance.RefreshInterval)
+	require.False(t, all[0].Prices.Source.Enabled)
+	require.Equal(t, []string{"]\n- a: *b", ""}, all[0].Prices.SubAccounts)
+}
+
+func TestAnchorsAndMergeKeys(t *testing.T) {
+	file, all := load(t, "valid-anchors.yml")
+	for i, name := range []string{"one", "two", "three"} {
+		require.Equal(t, name, file.Accounts[i].Name)
+		require.Equal(t, "k3y-of-the-account", get(t, all[i].APIKey))
+		require.Equal(t, config.Duration(5*time.Minute), all[i].Balance.RefreshInterval)
+		require.InEpsilon(t, float64(i+1), *all[i].Balance.LowThreshold, 0)
+		require.Equal(t, []fakeNetwork{{"525", "01"}}, all[i].Prices.Networks)
+	}
+	err := file.Accounts[1].Errorf("prices.networks[0].mnc", "is odd")
+	require.EqualError(t, err, "testdata/valid-anchors.yml:8: accounts[1].prices.networks[0].mnc: is odd")
+}
+
+func TestLoadSaysWhichFileIsMissing(t *testing.T) {
+	_, err := config.Load("testdata/none.yml", lookup, known)
+	require.EqualError(t, err, "cannot read the configuration: open testdata/none.yml: no such file or directory; name the file by --config.file")
+	_, err = config.Load("testdata", lookup, known)
+	require.EqualError(t, err, "cannot read the configuration: read testdata: is a directory; name the file by --config.file")
+}
+
+func TestHostsThatNeedNoEncryption(t *testing.T) {
+	for host, warned := range map[string]bool{
+		"localhost": false, "LOCALHOST.:80": false, "sim.localhost:1": false, "127.9.9.9": false, "[::1]:80": false,
+		"10.0.0.1": true, "example.com": true, "127.0.0.1.example.com": true, "[::2]": true,
+	} {
+		_, file := section(t, "base_url: http://"+host, nil)
+		require.Equal(t, warned, len(file.Warnings) == 1, host)
+	}
+}
+
+func TestNamesMustBeText(t *testing.T) {
+	for value, want := range map[string]string{
+		"\xff": "c.yml:2: accounts[0].name: the name is not valid UTF-8; change its encoding",
+		" ":    "c.yml:2: accounts[0].name: the account has no name; give it one, it becomes the label account",
+	} {
+		_, err := config.Parse("c.yml", "", []byte("accounts:\n- name: ${NAME}\n  provider: 8x8"),
+			func(string) (string, bool) { return value, true }, lookup, known)
+		require.EqualError(t, err, want)
+	}
+}
+
+func TestErrorsDoNotShowTheEnvironment(t *testing.T) {
+	env := map[string]string{"V": "hidden/ü\"value", "S": "-7"}
+	for name, test := range map[string]struct{ text, want string }{
+		"duration":     {"timeout: ${V}", `c.yml:4: accounts[0].timeout: expected a duration such as 90s, 1h or 1d, got the value of "${V}"`},
+		"number":       {"rate_limit: {burst: 'x${V}'}", `c.yml:4: accounts[0].rate_limit.burst: expected a whole number, got the value of "x${V}"`},
+		"short number": {"rate_limit: {burst: '${S}'}", `c.yml:4: accounts[0].rate_limit.burst: expected a whole number, got the value of "${S}"`},
+		"unmarshaler":  {"http: {tls_config: {min_version: '${V}'}}", "c.yml:4: accounts[0].http.tls_config.min_version: the value is not valid here, and not shown because it has text from the environment"},
+		"path":         {"http: {tls_config: {ca_file: '/${V}'}}", "c.yml:4: accounts[0].http.tls_config: unable to read CA cert: unable to read file /${V}: open /${V}: no such file or directory; correct the files or texts named here"},
+		"merge":        {"balance: {<<: '${V}'}", `c.yml:4: accounts[0].balance: << takes a mapping, got the value of "${V}"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(test.text, env)
+			require.EqualError(t, err, test.want)
+		})
+	}
+	for name, test := range map[string]struct{ text, want string }{
+		"secret file": {"api_key_file: '/${V}'", "c.yml:4: accounts[0].api_key_file: cannot read the secret file: stat //${V}: no such file or directory; create it or correct the path"},
+		"list":        {"prices: {countries: '${V}'}", `c.yml:4: accounts[0].prices.countries: expected a list, got the value of "${V}"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := section(t, test.text, env)
+			require.EqualError(t, s.Decode(defaults()), strings.Replace(test.want, "//", "/", 1))
+		})
+	}
+}
