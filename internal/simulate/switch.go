@@ -1,0 +1,89 @@
+package simulate
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// Rule says which requests meet a fault.
+type Rule struct {
+	// Fault is what they meet; nil is the server itself, an exception from
+	// older rules.
+	Fault Fault
+	// Match selects requests; nil selects all. It must not use the Switch.
+	Match func(*http.Request) bool
+	// Times is how many requests the rule is for, after which it is gone; 0
+	// is without end.
+	Times int
+}
+
+// Switch is a handler whose faults are switched while it serves. Of several
+// rules that match a request, the newest holds. A request that has begun is
+// not affected any more. It is safe for concurrent use.
+type Switch struct {
+	next http.Handler
+
+	mu    sync.Mutex
+	rules []*Rule // newest last
+}
+
+// NewSwitch returns a Switch in front of next, without faults.
+func NewSwitch(next http.Handler) *Switch {
+	return &Switch{next: next}
+}
+
+// Set makes f the only fault, for all requests until further notice.
+func (s *Switch) Set(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = []*Rule{{Fault: f}}
+}
+
+// Next makes the next n requests meet f, and leaves the older rules for after
+// that. No requests are selected if n is not positive.
+func (s *Switch) Next(n int, f Fault) {
+	if n > 0 {
+		s.Add(Rule{Fault: f, Times: n})
+	}
+}
+
+// Add adds a rule.
+func (s *Switch) Add(r Rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = append(s.rules, &r)
+}
+
+// Clear takes all rules away.
+func (s *Switch) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *Switch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := s.next
+	if f := s.pick(r); f != nil {
+		h = f(h)
+	}
+	h.ServeHTTP(w, r)
+}
+
+func (s *Switch) pick(r *http.Request) Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, rule := range slices.Backward(s.rules) {
+		if rule.Match != nil && !rule.Match(r) {
+			continue
+		}
+		if rule.Times > 0 {
+			if rule.Times--; rule.Times == 0 {
+				s.rules = slices.Delete(s.rules, i, i+1)
+			}
+		}
+		return rule.Fault
+	}
+	return nil
+}
