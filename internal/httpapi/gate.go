@@ -1,0 +1,291 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/providers"
+)
+
+// Back-off after an answer that names no time: from the first value, doubling to
+// the last, each lengthened by up to a fifth so that exporters do not march in
+// step.
+const (
+	limitedBackOff = time.Second
+	failureBackOff = 5 * time.Second
+	maxBackOff     = 5 * time.Minute
+)
+
+// BackOff returns how long to wait after n failures in a row that named no time.
+func BackOff(n int) time.Duration { return backOff(failureBackOff, n) }
+
+func backOff(first time.Duration, n int) time.Duration {
+	d := first
+	for ; n > 1 && d < maxBackOff; n-- {
+		d *= 2
+	}
+	d = min(d, maxBackOff)
+	return d + rand.N(d/5+1)
+}
+
+// Gate lets the requests of one account through, as its quota allows and never
+// during a cool-down. Of several that wait, the one goes first whose source is
+// the latest relative to its interval.
+type Gate struct {
+	save    func(state.Account) error
+	secrets []*secret.Value
+
+	mu          sync.Mutex
+	limit       quota.Limit
+	account     state.Account
+	generations []uint64 // of secrets, when they were refused
+	waiting     []*waiter
+	timer       *time.Timer // runs grant when the next request is allowed; nil if none waits
+	unsaved     error
+}
+
+// waiter is a request at the gate.
+type waiter struct {
+	turn  Turn
+	ready chan error // buffered; gets one value
+}
+
+// Turn is a source's claim to be asked: it orders the requests at a gate.
+type Turn struct {
+	DueAt    time.Time
+	Interval time.Duration
+}
+
+// lateness is how late the source is at now, in units of its interval.
+func (t Turn) lateness(now time.Time) float64 {
+	if t.Interval <= 0 {
+		return 0
+	}
+	return float64(now.Sub(t.DueAt)) / float64(t.Interval)
+}
+
+type turnKey struct{}
+
+// WithTurn returns a context whose requests wait at the gate in t's name.
+func WithTurn(ctx context.Context, t Turn) context.Context {
+	return context.WithValue(ctx, turnKey{}, t)
+}
+
+// NewGate returns the gate of an account that has sent nothing yet. A change of
+// one of the secrets ends the hold of a refused account.
+func NewGate(limit quota.Limit, secrets ...*secret.Value) *Gate {
+	return &Gate{limit: limit, secrets: secrets, generations: generationsOf(secrets)}
+}
+
+// Resume lets the gate go on from kept. From now on save is called with each
+// change, and before a request is let through. Its error is reported by
+// [Gate.Unsaved] and does not stop the request, for an exporter that cannot write
+// its state is still worth having.
+func (g *Gate) Resume(kept state.Account, save func(state.Account) error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.account, g.save = kept, save
+}
+
+// Wait returns nil when one request may be sent, which must then be done at once.
+// It returns an error that wraps [providers.ErrNotAsked] if the account is held,
+// or if ctx ends first.
+func (g *Gate) Wait(ctx context.Context) error {
+	w := &waiter{ready: make(chan error, 1)}
+	w.turn, _ = ctx.Value(turnKey{}).(Turn)
+	g.mu.Lock()
+	g.waiting = append(g.waiting, w)
+	g.grant()
+	g.mu.Unlock()
+	select {
+	case err := <-w.ready:
+		return err
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.waiting, w); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+	}
+	return fmt.Errorf("%w: %w", providers.ErrNotAsked, context.Cause(ctx))
+}
+
+// grant lets through what may go now, and sets the timer for the next.
+func (g *Gate) grant() {
+	for len(g.waiting) > 0 {
+		now := time.Now()
+		if g.account.Quota.BlockedUntil.After(now) {
+			err := fmt.Errorf("%w until %s", providers.ErrNotAsked, g.account.Quota.BlockedUntil.UTC().Format(time.RFC3339))
+			for _, w := range g.waiting {
+				w.ready <- err
+			}
+			g.waiting = nil
+			return
+		}
+		next, wait := g.limit.Take(g.account.Quota, now)
+		if wait > 0 {
+			if g.timer == nil {
+				g.timer = time.AfterFunc(wait, g.timeUp)
+			}
+			return
+		}
+		g.account.Quota = next
+		g.keep()
+		i := g.latest(now)
+		w := g.waiting[i]
+		g.waiting = slices.Delete(g.waiting, i, i+1)
+		w.ready <- nil
+	}
+}
+
+func (g *Gate) timeUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.timer = nil
+	g.grant()
+}
+
+// latest returns the index of the waiter to go first. The waiters are as few as
+// an account has fetches under way, so looking at each is cheap.
+func (g *Gate) latest(now time.Time) int {
+	best := 0
+	for i, w := range g.waiting {
+		if w.turn.lateness(now) > g.waiting[best].turn.lateness(now) {
+			best = i
+		}
+	}
+	return best
+}
+
+func (g *Gate) keep() {
+	if g.save != nil {
+		g.unsaved = g.save(g.account)
+	}
+}
+
+// Unsaved returns the error of the last attempt to keep the gate's state; nil if
+// it worked.
+func (g *Gate) Unsaved() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.unsaved
+}
+
+// RateLimited holds the account after an answer "too many requests": for
+// retryAfter, or for a time that doubles with each such answer in a row if
+// retryAfter is 0. A hold that is in force is never shortened.
+func (g *Gate) RateLimited(retryAfter time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	// Requests that were under way together are limited together: that is one
+	// event, and counts once.
+	if !g.account.Quota.BlockedUntil.After(now) || g.account.Reason != providers.ReasonRateLimited {
+		g.account.Limited++
+	}
+	g.account.LimitedAt = now
+	if retryAfter <= 0 {
+		retryAfter = backOff(limitedBackOff, g.account.Limited)
+	}
+	g.hold(now, retryAfter, providers.ReasonRateLimited)
+}
+
+// Refused holds the account after its credentials were refused, for a time that
+// doubles with each refusal in a row, or until a secret changes.
+func (g *Gate) Refused() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if g.account.Reason == providers.ReasonAuth && g.account.Quota.BlockedUntil.After(now) {
+		return
+	}
+	g.account.Refused++
+	g.generations = generationsOf(g.secrets)
+	g.hold(now, backOff(failureBackOff, g.account.Refused), providers.ReasonAuth)
+}
+
+func (g *Gate) hold(now time.Time, d time.Duration, reason providers.Reason) {
+	before := g.account.Quota.BlockedUntil
+	g.account.Quota = quota.Block(g.account.Quota, now, d)
+	if g.account.Quota.BlockedUntil != before {
+		g.account.Reason = reason
+	}
+	g.keep()
+	g.grant()
+}
+
+// Answered notes a good answer to a request that was sent at sentAt: the next
+// back-off starts from the beginning. An answer to a request from before the last
+// hold says nothing about it.
+func (g *Gate) Answered(sentAt time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.account.Limited == 0 && g.account.Refused == 0 || !sentAt.After(g.account.LimitedAt) {
+		return
+	}
+	g.account.Limited, g.account.Refused = 0, 0
+	g.keep()
+}
+
+// Hold returns until when the account is held, and why; the zero time if it is
+// not. A change of a secret ends the hold of refused credentials here.
+func (g *Gate) Hold() (time.Time, providers.Reason) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if latest := now.Add(quota.MaxBlock); g.account.Quota.BlockedUntil.After(latest) {
+		g.account.Quota.BlockedUntil = latest // the clock was set back
+	}
+	if !g.account.Quota.BlockedUntil.After(now) {
+		return time.Time{}, ""
+	}
+	if g.account.Reason == providers.ReasonAuth && !slices.Equal(g.generations, generationsOf(g.secrets)) {
+		g.account.Quota.BlockedUntil, g.account.Refused = time.Time{}, 0
+		g.keep()
+		return time.Time{}, ""
+	}
+	return g.account.Quota.BlockedUntil, g.account.Reason
+}
+
+// Used returns the limit and how many requests of its burst are spent.
+func (g *Gate) Used() (quota.Limit, float64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limit, g.limit.Used(g.account.Quota, time.Now())
+}
+
+// Account returns what a later gate for the same account goes on from.
+func (g *Gate) Account() state.Account {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.account
+}
+
+func generationsOf(secrets []*secret.Value) []uint64 {
+	out := make([]uint64, len(secrets))
+	for i, s := range secrets {
+		out[i] = s.Generation()
+	}
+	return out
+}
+
+// gated is the link of the chain that waits at the gate.
+type gated struct {
+	gate *Gate
+	next http.RoundTripper
+}
+
+func (l gated) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := l.gate.Wait(req.Context()); err != nil {
+		return nil, err
+	}
+	return l.next.RoundTrip(req)
+}
