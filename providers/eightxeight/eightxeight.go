@@ -1,0 +1,58 @@
+// Package eightxeight reads the balance and the SMS price list of an account of
+// the 8x8 SMS API:
+//
+//	request (balance.go, prices.go) → body (decode.go) → wire structs (wire.go) → domain
+//
+// The documentation contradicts itself in places, so the package accepts every
+// form that it shows: https://developer.8x8.com/connect/reference/get-price-list
+package eightxeight
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/providers"
+)
+
+// Provider is the 8x8 SMS API. Its base URL is that of the region Asia Pacific;
+// an account of another region has to set its own, see
+// https://developer.8x8.com/connect/docs/platform-deployment-regions.
+var Provider = providers.Provider{
+	Name:      "8x8",
+	BaseURL:   "https://sms.8x8.com",
+	RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5},
+	Configure: configure,
+}
+
+// account is an opened account.
+type account struct {
+	id   string
+	key  *secret.Value
+	http providers.HTTP
+
+	sources []providers.Source
+}
+
+// Sources implements [providers.Account].
+func (a *account) Sources() []providers.Source { return a.sources }
+
+// call returns a GET of an endpoint of the account. The key is taken anew for
+// each request, because a file may bring another one at any time.
+func (a *account) call(endpoint string) (providers.Call, error) {
+	key, err := a.key.Get()
+	if err != nil {
+		return providers.Call{}, providers.Errorf(providers.ReasonAuth, "api_key: %w", err)
+	}
+	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return providers.Call{}, providers.Errorf(providers.ReasonAuth, "api_key holds a line break or another control character; it must be one line")
+	}
+	return providers.Call{
+		Path:   "/api/v1/accounts/" + url.PathEscape(a.id) + "/" + endpoint,
+		Header: http.Header{"Authorization": {"Bearer " + key}},
+		Check:  check,
+	}, nil
+}
