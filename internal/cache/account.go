@@ -1,0 +1,477 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/balance-exporter/balance_exporter/internal/httpapi"
+	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/providers"
+)
+
+const (
+	minFetchTime = 5 * time.Minute // a fetch ends after its interval or this, whichever is longer
+	maxWorkers   = 64
+)
+
+// account reads the sources of one account with a few workers, which live only
+// while something is due.
+type account struct {
+	Account
+	cache  *Cache
+	logger log.Logger
+	before *account // whose values open takes over; nil afterwards
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	workers int
+	seq     uint64
+	parts   []*part
+	entries map[string]*entry
+	billing providers.Billing
+	dropped map[providers.DropReason]uint64
+}
+
+// entry is one source and what is known of it.
+type entry struct {
+	source   providers.Source
+	part     *part
+	snapshot *snapshot.Snapshot
+	due      time.Duration // since the cache's epoch
+	seq      uint64        // order of arrival, for entries due together
+	position int           // in part.order; -1 for a lister
+	lister   *entry        // whose roster it came from; nil for none
+	gone     bool
+}
+
+var untried = &snapshot.Snapshot{}
+
+func newAccount(c *Cache, spec Account) *account {
+	a := &account{
+		Account: spec,
+		cache:   c,
+		logger:  log.With(c.opts.Logger, "provider", spec.Provider, "account", spec.Name),
+		entries: map[string]*entry{},
+		billing: providers.BillingUnknown,
+		dropped: map[providers.DropReason]uint64{},
+	}
+	a.ctx, a.cancel = context.WithCancel(c.ctx)
+	for _, settings := range spec.Parts {
+		a.parts = append(a.parts, &part{Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}})
+	}
+	return a
+}
+
+// open takes over what is known of the account, from the account that it replaces
+// or else from the store.
+func (a *account) open() {
+	store := a.cache.opts.Store
+	kept, err := store.LoadAccount(a.ID)
+	if err != nil {
+		_ = level.Warn(a.logger).Log("msg", "starting without the kept quota of the account", "err", err)
+	}
+	a.Gate.Resume(kept, func(now state.Account) error { return store.SaveAccount(a.ID, now) })
+
+	known := map[string]*snapshot.Snapshot{}
+	if a.before != nil {
+		for key, e := range a.before.entries {
+			known[key] = e.snapshot
+		}
+		a.billing, a.dropped = a.before.billing, a.before.dropped
+		for _, p := range a.parts {
+			p.countFrom(a.before.part(p.Kind))
+		}
+		a.before = nil
+	} else if err := store.LoadSources(a.ID, func(key string, s *snapshot.Snapshot) { known[key] = s }); err != nil {
+		_ = level.Warn(a.logger).Log("msg", "starting without the kept values of the account", "err", err)
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.add(a.Sources, nil, known)
+	for _, p := range a.parts {
+		p.reshard()
+	}
+	var stale []string
+	for key := range known {
+		if a.entries[key] == nil {
+			stale = append(stale, key)
+		}
+	}
+	if len(stale) > 0 {
+		store.DropSources(a.ID, stale)
+	}
+}
+
+// add brings sources in, with what is known of them by key. Sources of a kind that
+// the account has not got are left out.
+func (a *account) add(sources []providers.Source, lister *entry, known map[string]*snapshot.Snapshot) {
+	now := time.Now()
+	for _, source := range sources {
+		p := a.part(source.Kind())
+		if p == nil || a.entries[source.Key()] != nil {
+			continue
+		}
+		a.seq++
+		e := &entry{source: source, part: p, snapshot: untried, seq: a.seq, lister: lister, due: a.cache.now()}
+		if p.horizon >= 0 {
+			e.due = p.horizon // what a scrape has started brought it in, and reads it too
+		}
+		a.entries[source.Key()] = e
+		if s := known[source.Key()]; s != nil {
+			a.restore(e, s, now, known)
+		}
+		p.insert(e)
+		p.queueOf(source.Interval()).push(e)
+		if l, ok := source.(providers.Lister); ok {
+			a.add(l.Known(), e, known)
+		}
+	}
+}
+
+// restore takes over a kept snapshot. Times are mended where the clock was set
+// back in between: nothing was read in the future.
+func (a *account) restore(e *entry, s *snapshot.Snapshot, now time.Time, known map[string]*snapshot.Snapshot) {
+	s = sane(s, now, e.source.Interval())
+	e.snapshot = s
+	e.due = a.cache.now() + s.DueAt.Sub(now)
+	if s.Reading.Billing != "" {
+		a.billing = s.Reading.Billing
+	}
+	e.part.note(s)
+	keeper, ok := e.source.(providers.Keeper)
+	if !ok || len(s.Reading.Kept) == 0 {
+		return
+	}
+	roster, err := keeper.Restore(s.Reading.Kept)
+	if err != nil {
+		_ = level.Warn(a.logger).Log("msg", "starting afresh with a source whose kept form is not understood", "source", string(e.part.Kind), "err", err)
+		e.snapshot, e.due = untried, a.cache.now()
+		return
+	}
+	a.add(roster, e, known)
+}
+
+func sane(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot.Snapshot {
+	mended := *s
+	if mended.FetchedAt.After(now) {
+		mended.FetchedAt = now
+	}
+	if mended.TriedAt.After(now) {
+		mended.TriedAt = now
+	}
+	if latest := now.Add(max(interval, s.Reading.AskAfter, quota.MaxBlock)); mended.DueAt.After(latest) {
+		mended.DueAt = latest
+	}
+	return &mended
+}
+
+func (a *account) part(kind providers.Kind) *part {
+	for _, p := range a.parts {
+		if p.Kind == kind {
+			return p
+		}
+	}
+	return nil
+}
+
+// start makes everything due that falls due by now, and sees that it is worked on.
+func (a *account) start(kinds []providers.Kind) []wait {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	now := a.cache.now()
+	for _, p := range a.parts {
+		if has(kinds, p.Kind) {
+			p.horizon = now
+		}
+	}
+	a.proceed()
+	var waits []wait
+	wall := time.Now()
+	for _, p := range a.parts {
+		if has(kinds, p.Kind) && p.idle != nil {
+			waits = append(waits, wait{idle: p.idle, empty: !p.serves(wall)})
+		}
+	}
+	return waits
+}
+
+// proceed starts workers for what is due, and tells who waits when nothing is
+// left. It is called after each change of what is due, held or under way.
+func (a *account) proceed() {
+	until, _ := a.Gate.Hold()
+	held := !until.IsZero()
+	if !held && !a.closed {
+		due := 0
+		limit := a.parallel()
+		for _, p := range a.parts {
+			due += p.dueUpTo(limit)
+		}
+		for idle := a.workers - a.inFlight(); a.workers < limit && due > idle; idle++ {
+			a.workers++
+			a.work.Go(a.worker)
+		}
+	}
+	for _, p := range a.parts {
+		p.settle(held || a.closed)
+	}
+}
+
+func (a *account) inFlight() int {
+	n := 0
+	for _, p := range a.parts {
+		n += p.inFlight
+	}
+	return n
+}
+
+// parallel is how many sources are asked at a time: enough to use the quota at an
+// answer time of a second, and one for each part, so that none waits for another.
+func (a *account) parallel() int {
+	limit, _ := a.Gate.Used()
+	wanted := max(limit.Burst, int(math.Ceil(limit.PerSecond())), len(a.parts))
+	return min(wanted, maxWorkers)
+}
+
+// worker asks one source after the other until nothing is due or the account is
+// held.
+func (a *account) worker() {
+	for {
+		e := a.take()
+		if e == nil {
+			return
+		}
+		reading, err := a.fetch(e)
+		a.finish(e, reading, err)
+	}
+}
+
+// take returns the due source that is the latest relative to its interval, and
+// marks it as under way. It returns nil, and the worker must end, if there is
+// none.
+func (a *account) take() *entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if q := a.latest(); q != nil {
+		e := q.pop()
+		e.part.inFlight++
+		return e
+	}
+	a.workers--
+	a.proceed()
+	return nil
+}
+
+func (a *account) latest() *queue {
+	if until, _ := a.Gate.Hold(); a.closed || !until.IsZero() {
+		return nil
+	}
+	now := a.cache.now()
+	var best *queue
+	var most float64
+	for _, p := range a.parts {
+		for _, q := range p.queues {
+			e := q.head()
+			if e == nil || e.due > p.horizon {
+				continue
+			}
+			if late := float64(now-e.due) / float64(q.interval); best == nil || late > most {
+				best, most = q, late
+			}
+		}
+	}
+	return best
+}
+
+func (a *account) fetch(e *entry) (reading providers.Reading, err error) {
+	interval := e.source.Interval()
+	ctx, cancel := context.WithTimeout(a.ctx, max(interval, minFetchTime))
+	defer cancel()
+	ctx = httpapi.WithTurn(ctx, httpapi.Turn{DueAt: a.cache.epoch.Add(e.due), Interval: interval})
+	defer func() {
+		if p := recover(); p != nil {
+			// One account's fault must not end the process that watches the others.
+			_ = level.Error(a.logger).Log("msg", "panic in a provider", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = providers.Errorf(providers.ReasonInternal, "panic: %v", p)
+		}
+	}()
+	return e.source.Fetch(ctx)
+}
+
+// finish publishes the outcome of a fetch and lines the source up again.
+func (a *account) finish(e *entry, reading providers.Reading, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := e.part
+	p.inFlight--
+	defer a.proceed()
+	if e.gone {
+		return
+	}
+	defer func() { p.queueOf(e.source.Interval()).push(e) }()
+	now := time.Now()
+	switch {
+	case err == nil:
+		a.succeeded(e, reading, now)
+	case errors.Is(err, providers.ErrNotAsked), a.ctx.Err() != nil:
+		return // nothing was tried; the source stays due
+	default:
+		a.failed(e, providers.AsError(err), now)
+	}
+	e.due = a.cache.now() + e.snapshot.DueAt.Sub(now)
+	p.changed(e)
+	a.cache.opts.Store.SaveSource(a.ID, e.source.Key(), e.snapshot)
+}
+
+func (a *account) succeeded(e *entry, reading providers.Reading, now time.Time) {
+	p := e.part
+	p.refreshes++
+	recovered := e.snapshot.Failure
+	roster := reading.Roster
+	reading.Roster = nil
+	e.snapshot = &snapshot.Snapshot{
+		Reading: reading, FetchedAt: now, TriedAt: now,
+		DueAt: now.Add(max(e.source.Interval(), reading.AskAfter)),
+	}
+	if reading.Billing != "" {
+		a.billing = reading.Billing
+	}
+	for reason, n := range reading.Dropped {
+		a.dropped[reason] += uint64(n)
+	}
+	p.note(e.snapshot)
+	if recovered != nil && p.tellsEach() {
+		_ = level.Info(a.logger).Log("msg", "works again", "source", string(p.Kind), "failed", recovered.Count)
+	}
+	if roster != nil {
+		a.replaceRoster(e, roster)
+	}
+}
+
+func (a *account) failed(e *entry, failure *providers.Error, now time.Time) {
+	p := e.part
+	p.refreshes++
+	p.failures[failure.Reason]++
+	before := e.snapshot.Failure
+	next := *e.snapshot
+	next.TriedAt = now
+	next.Ended = e.snapshot.Ended || failure.Gone
+	next.Failure = &snapshot.Failure{Reason: failure.Reason, Message: failure.Message, ID: failure.ID, Count: 1}
+	if before != nil {
+		next.Failure.Count = before.Count + 1
+	}
+	if failure.Reason == providers.ReasonAuth {
+		a.Gate.Refused()
+	}
+	next.DueAt = now.Add(a.backOff(failure, next.Failure.Count))
+	e.snapshot = &next
+	p.lastTry, p.failure = now, next.Failure
+
+	logger := level.Debug(a.logger)
+	if (before == nil || before.Reason != failure.Reason) && (p.tellsEach() || failure.Gone) {
+		logger = level.Warn(a.logger)
+	}
+	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(failure.Reason), "err", failure.Message, "id", failure.ID, "failures", next.Failure.Count, "next", next.DueAt.Sub(now))
+}
+
+// backOff returns how long a source is left alone after a failure. What holds the
+// whole account does not hold the source as well.
+func (a *account) backOff(failure *providers.Error, count int) time.Duration {
+	if failure.Reason == providers.ReasonAuth || failure.Reason == providers.ReasonRateLimited {
+		if until, _ := a.Gate.Hold(); !until.IsZero() {
+			return 0
+		}
+	}
+	switch {
+	case failure.RetryAfter > 0:
+		return min(failure.RetryAfter, quota.MaxBlock)
+	case failure.AskAfter > 0:
+		return failure.AskAfter
+	}
+	return httpapi.BackOff(count)
+}
+
+// replaceRoster makes roster the sources that came from lister. A source that
+// stays keeps what is known of it.
+func (a *account) replaceRoster(lister *entry, roster []providers.Source) {
+	stays := make(map[string]bool, len(roster))
+	for _, source := range roster {
+		stays[source.Key()] = true
+	}
+	var dropped []string
+	for key, e := range a.entries {
+		if e.lister == lister && !stays[key] {
+			e.gone = true
+			delete(a.entries, key)
+			dropped = append(dropped, key)
+		}
+	}
+	if len(dropped) > 0 {
+		for _, p := range a.parts {
+			p.removeGone()
+		}
+		a.cache.opts.Store.DropSources(a.ID, dropped)
+	}
+	a.add(roster, lister, nil)
+	for _, p := range a.parts {
+		p.reshard()
+	}
+}
+
+// close ends the account's fetches and waits for them.
+func (a *account) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.cancel()
+	a.proceed()
+	a.mu.Unlock()
+	a.work.Wait()
+}
+
+func (a *account) groups(into []*snapshot.Group) []*snapshot.Group {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.parts {
+		for i := range p.shards {
+			into = append(into, p.group(a, i))
+		}
+	}
+	return into
+}
+
+func (a *account) status() snapshot.Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	s := snapshot.Account{
+		Provider: a.Provider, Account: a.Name, Billing: a.billing,
+		Dropped: make(map[providers.DropReason]uint64, len(a.dropped)),
+	}
+	s.Limit, s.QuotaUsed = a.Gate.Used()
+	s.CooldownUntil, s.CooldownReason = a.Gate.Hold()
+	for reason, n := range a.dropped {
+		s.Dropped[reason] = n
+	}
+	for _, p := range a.parts {
+		s.PlannedPerSecond += p.planned
+		s.Sources = append(s.Sources, p.status(a, now))
+	}
+	return s
+}

@@ -1,0 +1,90 @@
+package cache
+
+import (
+	"container/heap"
+	"time"
+)
+
+// queue orders the entries of one refresh interval by when they are due. Entries
+// of one interval never overtake each other in lateness, so the choice between
+// all sources of an account is one between the heads of its few queues.
+type queue struct {
+	interval time.Duration
+	items    items
+}
+
+// item is an entry in a queue; small, because fleets have many.
+type item struct {
+	due   time.Duration // since the cache's epoch
+	entry *entry
+}
+
+func (q *queue) push(e *entry) { heap.Push(&q.items, item{due: e.due, entry: e}) }
+
+func (q *queue) pop() *entry {
+	it, _ := heap.Pop(&q.items).(item)
+	return it.entry
+}
+
+// head returns the entry that is due first; nil if the queue is empty.
+func (q *queue) head() *entry {
+	if len(q.items) == 0 {
+		return nil
+	}
+	return q.items[0].entry
+}
+
+// countDue counts the entries due by horizon, to no more than most. In a heap they
+// form a tree from the head, so no other entry is looked at but its rim.
+func (q *queue) countDue(horizon time.Duration, most int) int {
+	n := 0
+	for stack := []int{0}; len(stack) > 0 && n < most; {
+		i := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if i < len(q.items) && q.items[i].due <= horizon {
+			n++
+			stack = append(stack, 2*i+1, 2*i+2)
+		}
+	}
+	return n
+}
+
+// remove takes out the entries for which gone is true.
+func (q *queue) remove(gone func(*entry) bool) {
+	kept := q.items[:0]
+	for _, it := range q.items {
+		if !gone(it.entry) {
+			kept = append(kept, it)
+		}
+	}
+	clear(q.items[len(kept):])
+	q.items = kept
+	heap.Init(&q.items)
+}
+
+// items implements [heap.Interface].
+type items []item
+
+func (h items) Len() int { return len(h) }
+
+func (h items) Less(i, j int) bool {
+	if h[i].due != h[j].due {
+		return h[i].due < h[j].due
+	}
+	return h[i].entry.seq < h[j].entry.seq
+}
+
+func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+func (h *items) Push(x any) {
+	it, _ := x.(item)
+	*h = append(*h, it)
+}
+
+func (h *items) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = item{}
+	*h = old[:len(old)-1]
+	return last
+}
