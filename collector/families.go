@@ -1,0 +1,67 @@
+// Package collector turns snapshots into metrics. A metric family is a row of a
+// table, which holds its name, its help, its labels and how it is emitted, so that
+// they cannot drift apart; docs/metrics.md is made from the same rows.
+//
+// Collecting does no I/O and holds no lock: what is shown was read before.
+package collector
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/balance-exporter/balance_exporter/providers"
+)
+
+// Family describes a metric family.
+type Family struct {
+	Name   string
+	Type   prometheus.ValueType
+	Labels []string
+	Help   string
+	// Kind is the part of an account that the family shows; empty for the
+	// exporter's own metrics.
+	Kind providers.Kind
+	// Series says how many series to expect.
+	Series string
+}
+
+// row is a family with what emits it from a T.
+type row[T any] struct {
+	Family
+	desc *prometheus.Desc
+	emit func(from T, send func(value float64, labels ...string))
+}
+
+func newRow[T any](f Family, emit func(from T, send func(value float64, labels ...string))) row[T] {
+	return row[T]{Family: f, desc: prometheus.NewDesc(f.Name, f.Help, f.Labels, nil), emit: emit}
+}
+
+// collect sends what the row emits from each of from.
+func (r row[T]) collect(from T, ch chan<- prometheus.Metric) {
+	r.emit(from, func(value float64, labels ...string) {
+		m, err := prometheus.NewConstMetric(r.desc, r.Type, value, labels...)
+		if err != nil {
+			m = prometheus.NewInvalidMetric(r.desc, err)
+		}
+		ch <- m
+	})
+}
+
+// Families returns every family that this package can emit, in the order of the
+// tables: balances, prices, subscribers, then the exporter's own.
+func Families() []Family {
+	var out []Family
+	for _, r := range dataRows {
+		out = append(out, r.Family)
+	}
+	for _, r := range accountRows {
+		out = append(out, r.Family)
+	}
+	for _, r := range sourceRows {
+		out = append(out, r.Family)
+	}
+	out = append(out, requestsFamily, durationFamily)
+	for _, r := range processRows {
+		out = append(out, r.Family)
+	}
+	return out
+}
