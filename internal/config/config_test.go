@@ -80,7 +80,7 @@ func configure(s *config.Section) (*fake, error) {
 	}
 	for i, n := range f.Prices.Networks {
 		if n.MCC != "" && n.MNC == "" {
-			return nil, s.Errorf(fmt.Sprintf("prices.networks[%d].mnc", i), "mcc is given without mnc; write both")
+			return nil, s.Errorf(fmt.Sprintf("prices.networks[%d]", i), "needs both mcc and mnc; write the one that is missing")
 		}
 	}
 	return f, nil

@@ -81,7 +81,7 @@ func (s *settings) check(section *config.Section) error {
 	case s.AccountID == "":
 		return section.Errorf("account_id", "is required: the id of the 8x8 account")
 	case s.APIKey == nil:
-		return section.Errorf("api_key", "is required: set api_key or api_key_file")
+		return section.Errorf("api_key", "the key is missing; write api_key or api_key_file")
 	case !s.Balance.Enabled && !s.Prices.Enabled:
 		return section.Errorf("prices.enabled", "balance and prices are both turned off, which leaves nothing to read")
 	}
@@ -140,7 +140,7 @@ func (p *priceSettings) checkFilters(section *config.Section) error {
 		path := fmt.Sprintf("prices.networks[%d]", i)
 		switch {
 		case n.MCC == "" || n.MNC == "":
-			return section.Errorf(path, "needs both mcc and mnc")
+			return section.Errorf(path, "needs both mcc and mnc; write the one that is missing")
 		case !isCode(n.MCC, 3, 3):
 			return section.Errorf(path+".mcc", "%q must be three digits", n.MCC)
 		case !isCode(n.MNC, 1, 3):
