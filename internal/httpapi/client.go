@@ -98,6 +98,10 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	sentAt := resp.Body.(*timedBody).sentAt
 	_ = level.Debug(c.opts.Logger).Log("msg", "answer", "method", req.Method, "status", resp.StatusCode, "took", time.Since(sentAt))
 
+	if resp.StatusCode == http.StatusTooManyRequests {
+		resume := c.opts.Gate.Pause()
+		defer resume()
+	}
 	check := call.Check
 	if check == nil {
 		check = providers.CheckStatus
@@ -115,7 +119,9 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 		return readFailure(err)
 	}
 	// An error status says enough by itself, whatever became of its body.
-	answer := providers.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}
+	// Masked before it is looked at: a check cuts what it quotes, and a part of a
+	// secret could not be recognised any more.
+	answer := providers.Answer{Status: resp.StatusCode, Header: resp.Header, Body: []byte(c.opts.Mask.String(string(body)))}
 	if e := check(answer); e != nil {
 		return c.refused(e, answer)
 	}

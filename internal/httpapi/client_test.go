@@ -171,6 +171,35 @@ func TestSecretsAreMasked(t *testing.T) {
 	})
 }
 
+// An address is changed by being parsed or quoted, so that a secret in it would not
+// be found and masked.
+func TestSecretsInRedirectsAreNotShown(t *testing.T) {
+	for location, message := range map[string]string{
+		"S3Cret-Value://h.example/":               "redirect refused: to another scheme than http and https",
+		`http://[{\"password\":\"S3Cret-Value\"}`: "redirect refused: its address cannot be read",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, _ := newClient(simulate.Transport(simulate.Redirect(http.StatusFound, location)(nil)),
+				"http://h.example", plenty(), secret.Inline("S3Cret-Value"))
+			_, err := get(client, "/")
+			assert.Equal(t, providers.ReasonBadResponse, err.Reason)
+			assert.Contains(t, err.Message, message)
+			assert.NotContains(t, strings.ToLower(err.Message), "s3cret")
+		})
+	}
+}
+
+func TestACutSecretIsMasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, _ := newClient(simulate.Transport(simulate.Status(http.StatusBadRequest, "text/plain", "key s3cret/value", nil)(nil)),
+			"http://h.example", plenty(), secret.Inline("s3cret/value"))
+		err := client.Do(t.Context(), providers.Call{Check: func(a providers.Answer) *providers.Error {
+			return providers.Errorf(providers.ReasonBadRequest, "%s", a.Body[:10])
+		}})
+		assert.Equal(t, "bad_request: key <secre", err.Error())
+	})
+}
+
 // The transport of net/http repeats a GET by itself when a kept-alive connection
 // ends before the answer. Each request must pass the gate.
 func TestNothingIsSentBehindTheGatesBack(t *testing.T) {

@@ -26,6 +26,9 @@ func sendFailure(err error) *providers.Error {
 		e.Reason, e.Message = providers.ReasonTimeout, errTimeout.Error()
 	case errors.Is(err, errRedirect):
 		e.Reason = providers.ReasonBadResponse
+	case isUnreadableRedirect(err):
+		// Quoted in the error, where a secret may be escaped more than once.
+		e.Reason, e.Message = providers.ReasonBadResponse, errRedirect.Error()+": its address cannot be read"
 	case isTLS(err):
 		e.Reason = providers.ReasonTLS
 	case isMalformed(err):
@@ -63,6 +66,12 @@ func isTLS(err error) bool {
 	return errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &verify) ||
 		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid) ||
 		strings.Contains(err.Error(), "tls: ") || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
+}
+
+// isUnreadableRedirect reports a Location that is no URL. The client has no type for
+// it.
+func isUnreadableRedirect(err error) bool {
+	return strings.Contains(err.Error(), "failed to parse Location header")
 }
 
 // isMalformed reports an answer that is no HTTP. The transport has no type for it.

@@ -48,6 +48,7 @@ type Gate struct {
 	account     state.Account
 	generations []uint64 // of secrets, when they were refused
 	waiting     []*waiter
+	paused      int         // answers "too many requests" that are being read
 	timer       *time.Timer // runs grant when the next request is allowed; nil if none waits
 	unsaved     error
 }
@@ -120,7 +121,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 
 // grant lets through what may go now, and sets the timer for the next.
 func (g *Gate) grant() {
-	for len(g.waiting) > 0 {
+	for len(g.waiting) > 0 && g.paused == 0 {
 		now := time.Now()
 		if g.account.Quota.BlockedUntil.After(now) {
 			err := fmt.Errorf("%w until %s", providers.ErrNotAsked, g.account.Quota.BlockedUntil.UTC().Format(time.RFC3339))
@@ -131,13 +132,15 @@ func (g *Gate) grant() {
 			return
 		}
 		next, wait := g.limit.Take(g.account.Quota, now)
+		// Also what was refused is kept: it is mended where the clock was set back,
+		// and mended anew at each look it would never become less.
+		g.account.Quota = next
 		if wait > 0 {
 			if g.timer == nil {
 				g.timer = time.AfterFunc(wait, g.timeUp)
 			}
 			return
 		}
-		g.account.Quota = next
 		g.keep()
 		i := g.latest(now)
 		w := g.waiting[i]
@@ -177,6 +180,21 @@ func (g *Gate) Unsaved() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.unsaved
+}
+
+// Pause lets nothing through until resume is called. It is for an answer "too
+// many requests", which holds the account from its first byte, while its last
+// may say for how long.
+func (g *Gate) Pause() (resume func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.paused++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.paused--
+		g.grant()
+	}
 }
 
 // RateLimited holds the account after an answer "too many requests": for
@@ -253,6 +271,15 @@ func (g *Gate) Hold() (time.Time, providers.Reason) {
 		return time.Time{}, ""
 	}
 	return g.account.Quota.BlockedUntil, g.account.Reason
+}
+
+// Idle reports that nothing of what the gate knows is in force any more: the
+// account may send its whole burst.
+func (g *Gate) Idle() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	return !g.account.Quota.BlockedUntil.After(now) && g.limit.Used(g.account.Quota, now) == 0
 }
 
 // Used returns the limit and how many requests of its burst are spent.
