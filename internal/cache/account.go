@@ -144,7 +144,8 @@ func (a *account) add(sources []providers.Source, lister *entry, known map[strin
 }
 
 // restore takes over a kept snapshot. Times are mended where the clock was set
-// back in between: nothing was read in the future.
+// back in between: nothing was read in the future. After a success the interval
+// counts that is configured now.
 func (a *account) restore(e *entry, s *snapshot.Snapshot, now time.Time, known map[string]*snapshot.Snapshot) {
 	s = sane(s, now, e.source.Interval())
 	e.snapshot = s
@@ -173,6 +174,9 @@ func sane(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot
 	}
 	if mended.TriedAt.After(now) {
 		mended.TriedAt = now
+	}
+	if mended.Failure == nil && !mended.FetchedAt.IsZero() {
+		mended.DueAt = mended.FetchedAt.Add(max(interval, s.Reading.AskAfter))
 	}
 	if latest := now.Add(max(interval, s.Reading.AskAfter, quota.MaxBlock)); mended.DueAt.After(latest) {
 		mended.DueAt = latest
@@ -388,7 +392,10 @@ func (a *account) failed(e *entry, failure *providers.Error, now time.Time) {
 	if (before == nil || before.Reason != failure.Reason) && (p.tellsEach() || failure.Gone) {
 		logger = level.Warn(a.logger)
 	}
-	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(failure.Reason), "err", failure.Message, "id", failure.ID, "failures", next.Failure.Count, "next", next.DueAt.Sub(now))
+	if failure.ID != "" {
+		logger = log.With(logger, "id", failure.ID) // for the provider's support
+	}
+	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(failure.Reason), "err", failure.Message, "failures", next.Failure.Count, "next", next.DueAt.Sub(now))
 }
 
 // backOff returns how long a source is left alone after a failure. What holds the

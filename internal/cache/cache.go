@@ -51,7 +51,8 @@ type Cache struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 
-	replacing sync.Mutex // held while accounts change
+	replacing sync.Mutex               // held while accounts change
+	retired   map[string]*httpapi.Gate // of accounts that are gone, by id; guarded by replacing
 
 	mu       sync.RWMutex // guards the slice, not the accounts
 	accounts []*account
@@ -60,13 +61,14 @@ type Cache struct {
 // New returns a cache without accounts; [Cache.Replace] brings them.
 func New(opts Options) *Cache {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Cache{opts: opts, epoch: time.Now(), ctx: ctx, stop: stop}
+	return &Cache{opts: opts, epoch: time.Now(), ctx: ctx, stop: stop, retired: map[string]*httpapi.Gate{}}
 }
 
 // Replace makes accounts the ones to be read. An account that has not changed goes
 // on undisturbed. One that has changed ends its fetches, and goes on with its
-// values, quota and cool-downs as far as they still fit. Values of accounts that
-// are gone are forgotten.
+// values, quota and cool-downs as far as they still fit. An account that is gone is
+// forgotten, once nothing of its quota is spent and it is not held: who takes an
+// account out and puts it back in does not get its quota twice.
 func (c *Cache) Replace(accounts []Account) {
 	c.replacing.Lock()
 	defer c.replacing.Unlock()
@@ -95,6 +97,7 @@ func (c *Cache) Replace(accounts []Account) {
 	}
 	for _, a := range old {
 		a.close()
+		c.retired[a.ID] = a.Gate
 	}
 	for _, a := range changed {
 		if a.before != nil {
@@ -105,6 +108,14 @@ func (c *Cache) Replace(accounts []Account) {
 	c.mu.Lock()
 	c.accounts = next
 	c.mu.Unlock()
+	for id, gate := range c.retired {
+		switch {
+		case slices.Contains(ids, id), gate.Idle():
+			delete(c.retired, id)
+		default:
+			ids = append(ids, id)
+		}
+	}
 	if err := c.opts.Store.Retain(ids); err != nil {
 		_ = level.Warn(c.opts.Logger).Log("msg", "cannot remove old accounts from the state", "err", err)
 	}
