@@ -66,7 +66,13 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer cancel()
 		defer stop()
 		defer closeBody(req)
-		w.finish(conn.serve(t.handler, w, served))
+		err := conn.serve(t.handler, w, served)
+		if err == nil {
+			// A handler that ends because the client has gone has not ended the
+			// body in good order.
+			err = context.Cause(reqCtx)
+		}
+		w.finish(err)
 	}()
 
 	select {

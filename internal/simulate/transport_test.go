@@ -150,6 +150,25 @@ func TestTransportContextEndsInTheBody(t *testing.T) {
 	})
 }
 
+// TestTransportContextEndsHandlerAndBody is about a handler that gives up because
+// the client has gone: what it wrote so far must not look like a whole body.
+func TestTransportContextEndsHandlerAndBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "begin")
+			<-r.Context().Done()
+		})
+		for range 100 { // two goroutines race to end the body
+			ctx, cancel := context.WithCancel(t.Context())
+			resp, err := Transport(h).RoundTrip(newRequest(t, ctx, "http://sim/"))
+			require.NoError(t, err)
+			time.AfterFunc(time.Second, cancel)
+			_, err = io.ReadAll(resp.Body)
+			require.Equal(t, context.Canceled, err)
+		}
+	})
+}
+
 func TestTransportClosedBodyEndsTheHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var writeErr, ctxErr error
