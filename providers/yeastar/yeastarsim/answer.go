@@ -1,0 +1,228 @@
+package yeastarsim
+
+import (
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrorForm is the body of an answer that is no success. None of the forms
+// but the envelope is documented.
+type ErrorForm int
+
+const (
+	// ErrorEnvelope is the envelope of every answer, see
+	// https://help.yeastar.com/en/pp-ptr/developer-guide/response-results.html.
+	ErrorEnvelope ErrorForm = iota
+	// ErrorOAuth is {"error","error_description"}, as token servers have it.
+	ErrorOAuth
+	// ErrorHTML is a page as a gateway writes it.
+	ErrorHTML
+)
+
+// ErrorStatus is the place where an answer says that it is no success.
+type ErrorStatus int
+
+const (
+	// StatusHTTP uses the HTTP status, and the same number in the envelope.
+	StatusHTTP ErrorStatus = iota
+	// StatusField answers HTTP 200; the envelope's status has the number.
+	StatusField
+	// StatusCode answers HTTP 200 and status 200; only code names the error.
+	StatusCode
+)
+
+// Hint is how an answer says when to try again.
+type Hint int
+
+const (
+	// HintSeconds is a Retry-After header with a number of seconds.
+	HintSeconds Hint = iota
+	// HintDate is a Retry-After header with an HTTP date.
+	HintDate
+	// HintBody is a sentence in the body, without a header.
+	HintBody
+	// HintNone is no hint at all.
+	HintNone
+)
+
+// Fault replaces the answers of a path.
+type Fault struct {
+	// Status is the HTTP status; zero is 200 where there is a Body. A fault
+	// with neither Status nor Body is none.
+	Status int
+	// RetryAfter is the time told by a 429, or by another status if it is not
+	// zero. It is rounded up to whole seconds, to one at least.
+	RetryAfter time.Duration
+	// Hint is how RetryAfter is told.
+	Hint Hint
+	// Body, if not empty, is sent as it stands, with the HTTP status as it
+	// stands. Otherwise [Options] shape the answer.
+	Body string
+	// ContentType belongs to Body; empty is application/json.
+	ContentType string
+	// Times is how many requests the fault meets before it goes; zero is
+	// all, until it is replaced.
+	Times int
+}
+
+// Fail puts a fault in place of the answers of a path, or of every path that
+// has none of its own if the path is empty. The zero Fault takes it away.
+func (s *Server) Fail(path string, fault Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fault.Status == 0 && fault.Body == "" {
+		delete(s.faults, path)
+		return
+	}
+	s.faults[path] = fault
+}
+
+// fault returns the fault that this request to a path meets.
+func (s *Server) fault(path string) (Fault, bool) {
+	fault, ok := s.faults[path]
+	if !ok {
+		path = ""
+		fault, ok = s.faults[path]
+	}
+	switch {
+	case !ok:
+		return Fault{}, false
+	case fault.Times == 1:
+		delete(s.faults, path)
+	case fault.Times > 1:
+		left := fault
+		left.Times--
+		s.faults[path] = left
+	}
+	return fault, true
+}
+
+func (s *Server) faulty(f Fault, now time.Time) answer {
+	if f.Body != "" {
+		a := answer{status: f.Status, contentType: f.ContentType, body: []byte(f.Body)}
+		if f.hinted() {
+			a.retryAfter = retryAfter(f.RetryAfter, f.Hint, now)
+		}
+		return a
+	}
+	if f.Status == http.StatusTooManyRequests {
+		return s.throttled(f.RetryAfter, f.Hint, now)
+	}
+	code := strings.ReplaceAll(strings.ToLower(http.StatusText(f.Status)), " ", "_")
+	a := s.failed(f.Status, code, http.StatusText(f.Status))
+	if f.hinted() {
+		a.retryAfter = retryAfter(f.RetryAfter, f.Hint, now)
+	}
+	return a
+}
+
+func (f Fault) hinted() bool {
+	return f.RetryAfter > 0 || f.Status == http.StatusTooManyRequests
+}
+
+// throttled is a 429. No limit of this API is documented; the code is made up.
+func (s *Server) throttled(wait time.Duration, hint Hint, now time.Time) answer {
+	detail := "Too many requests."
+	if hint == HintBody {
+		detail += fmt.Sprintf(" Please try again in %d second(s).", wholeSeconds(wait))
+	}
+	a := s.failed(http.StatusTooManyRequests, "too_many_requests", detail)
+	a.retryAfter = retryAfter(wait, hint, now)
+	return a
+}
+
+// retryAfter returns a Retry-After header, empty for none.
+func retryAfter(wait time.Duration, hint Hint, now time.Time) string {
+	switch hint {
+	case HintSeconds:
+		return strconv.FormatInt(wholeSeconds(wait), 10)
+	case HintDate:
+		// Rounded up, because a date drops the fraction of its second.
+		at := now.Add(time.Duration(wholeSeconds(wait))*time.Second + time.Second - 1)
+		return at.UTC().Format(http.TimeFormat)
+	default:
+		return ""
+	}
+}
+
+func wholeSeconds(d time.Duration) int64 {
+	return max(1, int64((d+time.Second-1)/time.Second))
+}
+
+// answer is a response that is ready to be written.
+type answer struct {
+	status      int    // zero is 200
+	contentType string // empty is JSON
+	retryAfter  string // empty is no header
+	body        []byte
+}
+
+func (a answer) write(w http.ResponseWriter) {
+	contentType := a.contentType
+	if contentType == "" {
+		contentType = "application/json"
+	}
+	w.Header().Set("Content-Type", contentType)
+	if a.retryAfter != "" {
+		w.Header().Set("Retry-After", a.retryAfter)
+	}
+	if a.status != 0 {
+		w.WriteHeader(a.status)
+	}
+	_, _ = w.Write(a.body) // An error is the client's going away.
+}
+
+func (s *Server) success(result string) answer {
+	return answer{body: s.envelope("success", "", result, http.StatusOK)}
+}
+
+// missing is the documented parameter_validation error, whose result names the
+// field and the rule that it breaks.
+func (s *Server) missing(field string) answer {
+	return s.refused(http.StatusBadRequest, "parameter_validation_failed", field+" must not be blank",
+		`{"field":`+quote(field)+`,"tag":"required"}`)
+}
+
+func (s *Server) failed(status int, code, detail string) answer {
+	return s.refused(status, code, detail, "null")
+}
+
+func (s *Server) refused(status int, code, detail, result string) answer {
+	var a answer
+	if s.options.ErrorStatus == StatusHTTP {
+		a.status = status
+	}
+	switch s.options.ErrorForm {
+	case ErrorOAuth:
+		a.body = []byte(`{"error":` + quote(code) + `,"error_description":` + quote(detail) + `}`)
+	case ErrorHTML:
+		a.contentType = "text/html"
+		a.body = fmt.Appendf(nil, "<html>\n<head><title>%d %s</title></head>\n<body>%s</body>\n</html>\n",
+			status, http.StatusText(status), html.EscapeString(detail))
+	default:
+		if s.options.ErrorStatus == StatusCode {
+			status = http.StatusOK
+		}
+		a.body = s.envelope(code, detail, result, status)
+	}
+	return a
+}
+
+func (s *Server) envelope(code, detail, result string, status int) []byte {
+	return fmt.Appendf(nil, `{"code":%s,"detailMessage":%s,"requestId":"%032x","result":%s,"status":%d}`,
+		quote(code), quote(detail), s.counters.Requests, result, status)
+}
+
+// quote returns a string as JSON.
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // Marshal does not fail for a string.
+	}
+	return string(b)
+}
