@@ -12,37 +12,26 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-const minInterval = time.Second
-
 // guid is how account ids are documented:
 // https://developer.8x8.com/connect/reference/get-account-balance
 var guid = regexp.MustCompile(`^[0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}$`)
 
 // settings is what an account has for 8x8. It implements [providers.Config].
 type settings struct {
-	AccountID string          `yaml:"account_id"`
-	APIKey    *secret.Value   `yaml:"api_key"`
-	Balance   balanceSettings `yaml:"balance"`
-	Prices    priceSettings   `yaml:"prices"`
-}
-
-type balanceSettings struct {
-	Enabled         bool            `yaml:"enabled"`
-	RefreshInterval config.Duration `yaml:"refresh_interval"`
-	MaxAge          config.Duration `yaml:"max_age"`
-	LowThreshold    *float64        `yaml:"low_threshold"` // nil: none
+	AccountID string                    `yaml:"account_id"`
+	APIKey    *secret.Value             `yaml:"api_key"`
+	Balance   providers.BalanceSettings `yaml:"balance"`
+	Prices    priceSettings             `yaml:"prices"`
 }
 
 // priceSettings select a price list. What is empty selects everything.
 type priceSettings struct {
-	Enabled         bool                `yaml:"enabled"`
-	RefreshInterval config.Duration     `yaml:"refresh_interval"`
-	MaxAge          config.Duration     `yaml:"max_age"`
-	Direction       providers.Direction `yaml:"direction"`
-	Countries       []string            `yaml:"countries"` // upper case
-	Networks        []network           `yaml:"networks"`
-	SubAccounts     []string            `yaml:"sub_accounts"`
-	MaxSeries       int                 `yaml:"max_series"`
+	providers.Settings `yaml:",inline"`
+	Direction          providers.Direction `yaml:"direction"`
+	Countries          []string            `yaml:"countries"` // upper case
+	Networks           []network           `yaml:"networks"`
+	SubAccounts        []string            `yaml:"sub_accounts"`
+	MaxSeries          int                 `yaml:"max_series"`
 }
 
 // network is a home network identity, as digits.
@@ -53,17 +42,8 @@ type network struct {
 
 func configure(section *config.Section) (providers.Config, error) {
 	s := &settings{
-		Balance: balanceSettings{
-			Enabled:         true,
-			RefreshInterval: config.Duration(time.Minute),
-			MaxAge:          config.Duration(time.Hour),
-		},
-		Prices: priceSettings{
-			Enabled:         true,
-			RefreshInterval: config.Duration(time.Hour),
-			MaxAge:          config.Duration(24 * time.Hour),
-			MaxSeries:       200_000,
-		},
+		Balance: providers.DefaultBalance(),
+		Prices:  priceSettings{Settings: providers.Enabled(time.Hour, 24*time.Hour), MaxSeries: 200_000},
 	}
 	if err := section.Decode(s); err != nil {
 		return nil, err
@@ -88,24 +68,13 @@ func (s *settings) check(section *config.Section) error {
 	if !guid.MatchString(s.AccountID) {
 		section.Warnf("account_id", "%q is no GUID, as 8x8 documents account ids", s.AccountID)
 	}
-	if err := checkTimes(section, "balance", s.Balance.RefreshInterval, s.Balance.MaxAge); err != nil {
+	if err := s.Balance.Check(section, "balance"); err != nil {
 		return err
 	}
-	if err := checkTimes(section, "prices", s.Prices.RefreshInterval, s.Prices.MaxAge); err != nil {
+	if err := s.Prices.Check(section, "prices"); err != nil {
 		return err
 	}
 	return s.Prices.checkFilters(section)
-}
-
-func checkTimes(section *config.Section, part string, interval, maxAge config.Duration) error {
-	if time.Duration(interval) < minInterval {
-		return section.Errorf(part+".refresh_interval", "must be at least %s", minInterval)
-	}
-	if maxAge < interval {
-		return section.Errorf(part+".max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one comes",
-			maxAge, interval)
-	}
-	return nil
 }
 
 func (p *priceSettings) checkFilters(section *config.Section) error {
@@ -183,20 +152,11 @@ func (n network) query() [2]string {
 // Parts implements [providers.Config].
 func (s *settings) Parts() []providers.Part {
 	var parts []providers.Part
-	if b := s.Balance; b.Enabled {
-		parts = append(parts, providers.Part{
-			Kind:         providers.KindBalance,
-			Interval:     time.Duration(b.RefreshInterval),
-			MaxAge:       time.Duration(b.MaxAge),
-			LowThreshold: b.LowThreshold,
-		})
+	if s.Balance.Enabled {
+		parts = append(parts, s.Balance.Part())
 	}
-	if p := s.Prices; p.Enabled {
-		parts = append(parts, providers.Part{
-			Kind:     providers.KindPrices,
-			Interval: time.Duration(p.RefreshInterval),
-			MaxAge:   time.Duration(p.MaxAge),
-		})
+	if s.Prices.Enabled {
+		parts = append(parts, s.Prices.Part(providers.KindPrices))
 	}
 	return parts
 }

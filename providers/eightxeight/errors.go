@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -61,7 +60,7 @@ func check(a providers.Answer) *providers.Error {
 		e.Message += ", code " + c
 	}
 	e.Message += ")"
-	if said := oneLine(body.Message.value, maxMessage); said != "" {
+	if said := providers.OneLine(body.Message.value, maxMessage); said != "" {
 		e.Message += `: "` + said + `"`
 	}
 	if advice != "" {
@@ -99,20 +98,6 @@ func explain(reason providers.Reason, status int) (fault, advice string) {
 		return "8x8 is out of order", ""
 	}
 	return "8x8 gives an unexpected answer", ""
-}
-
-// oneLine returns s on one line of at most limit characters, without what cannot
-// be printed.
-func oneLine(s string, limit int) string {
-	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
-	n := 0
-	for i := range s {
-		if n == limit {
-			return s[:i] + "…"
-		}
-		n++
-	}
-	return s
 }
 
 // isID reports a text that looks like an id, which is a GUID as documented.

@@ -9,32 +9,17 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-const minInterval = time.Second
-
 // settings is what an account has for Yeastar. It implements [providers.Config].
 type settings struct {
 	ClientID     string        `yaml:"client_id"`
 	ClientSecret *secret.Value `yaml:"client_secret"`
 	// Currency is that of the balance, which the API does not say.
-	Currency string          `yaml:"currency"`
-	Balance  balanceSettings `yaml:"balance"`
-}
-
-type balanceSettings struct {
-	Enabled         bool            `yaml:"enabled"`
-	RefreshInterval config.Duration `yaml:"refresh_interval"`
-	MaxAge          config.Duration `yaml:"max_age"`
-	LowThreshold    *float64        `yaml:"low_threshold"` // nil: none
+	Currency string                    `yaml:"currency"`
+	Balance  providers.BalanceSettings `yaml:"balance"`
 }
 
 func configure(section *config.Section) (providers.Config, error) {
-	s := &settings{
-		Balance: balanceSettings{
-			Enabled:         true,
-			RefreshInterval: config.Duration(time.Minute),
-			MaxAge:          config.Duration(time.Hour),
-		},
-	}
+	s := &settings{Balance: providers.DefaultBalance()}
 	if err := section.Decode(s); err != nil {
 		return nil, err
 	}
@@ -47,7 +32,6 @@ func configure(section *config.Section) (providers.Config, error) {
 // check returns the first fault, and gives the currency its usual form.
 func (s *settings) check(section *config.Section) error {
 	s.Currency = strings.TrimSpace(s.Currency)
-	interval, maxAge := s.Balance.RefreshInterval, s.Balance.MaxAge
 	switch {
 	case s.ClientID == "":
 		return section.Errorf("client_id", "is required: the Client ID from System > API of the Partner Portal")
@@ -57,11 +41,9 @@ func (s *settings) check(section *config.Section) error {
 		return section.Errorf("currency", "is required, because the API does not say it: the currency of the balance, such as USD")
 	case !s.Balance.Enabled:
 		return section.Errorf("balance.enabled", "the balance is turned off, which leaves nothing to read")
-	case time.Duration(interval) < minInterval:
-		return section.Errorf("balance.refresh_interval", "must be at least %s", minInterval)
-	case maxAge < interval:
-		return section.Errorf("balance.max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one comes",
-			maxAge, interval)
+	}
+	if err := s.Balance.Check(section, "balance"); err != nil {
+		return err
 	}
 	if isCurrency(s.Currency) {
 		s.Currency = strings.ToUpper(s.Currency)
@@ -78,12 +60,7 @@ func isCurrency(s string) bool {
 
 // Parts implements [providers.Config].
 func (s *settings) Parts() []providers.Part {
-	return []providers.Part{{
-		Kind:         providers.KindBalance,
-		Interval:     time.Duration(s.Balance.RefreshInterval),
-		MaxAge:       time.Duration(s.Balance.MaxAge),
-		LowThreshold: s.Balance.LowThreshold,
-	}}
+	return []providers.Part{s.Balance.Part()}
 }
 
 // Secrets implements [providers.Config].

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -36,16 +34,16 @@ func check(a providers.Answer) *providers.Error {
 	e := &providers.Error{
 		Reason:  body.reason(a.Status),
 		Status:  a.Status,
-		ID:      oneLine(string(body.RequestID), maxRequestID),
+		ID:      providers.OneLine(string(body.RequestID), maxRequestID),
 		Message: fmt.Sprintf("the provider answered with HTTP status %d", a.Status),
 	}
 	if status, ok := body.errorStatus(); ok && status != a.Status {
 		e.Message += fmt.Sprintf(", status %d", status)
 	}
-	if code := oneLine(string(body.Code), maxCode); code != "" {
+	if code := providers.OneLine(string(body.Code), maxCode); code != "" {
 		e.Message += fmt.Sprintf(", code %q", code)
 	}
-	if detail := oneLine(string(body.Detail), maxDetail); detail != "" {
+	if detail := providers.OneLine(string(body.Detail), maxDetail); detail != "" {
 		e.Message += ": " + detail
 	}
 	switch {
@@ -86,20 +84,4 @@ func (e envelope) reason(httpStatus int) providers.Reason {
 func (e envelope) names(words ...string) bool {
 	code := strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(string(e.Code)))
 	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(code, word) })
-}
-
-// oneLine returns s on one line of at most limit characters, without what cannot be
-// printed. It is cut between words, for a part of a secret would not be found and
-// masked.
-func oneLine(s string, limit int) string {
-	words := strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r) })
-	line, length := "", -1
-	for _, word := range words {
-		length += 1 + utf8.RuneCountInString(word)
-		if length > limit {
-			return strings.TrimSpace(line + " …")
-		}
-		line = strings.TrimSpace(line + " " + word)
-	}
-	return line
 }

@@ -81,18 +81,3 @@ func FuzzCheck(f *testing.F) {
 		require.False(t, slices.ContainsFunc([]rune(text), unicode.IsControl), "%q", text)
 	})
 }
-
-func TestOneLine(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                   "",
-		" \n":                "",
-		"as it is":           "as it is",
-		" a\tb\x00c\u202ed ": "a b c d",
-		"bytes \xff\xfe":     "bytes",
-		"exactly ten":        "exactly …",
-		"ten of it.":         "ten of it.",
-		"onewordoftoomany":   "…",
-	} {
-		require.Equal(t, want, oneLine(text, 10), "%q", text)
-	}
-}
