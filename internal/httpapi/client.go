@@ -98,9 +98,9 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	sentAt := resp.Body.(*timedBody).sentAt
 	_ = level.Debug(c.opts.Logger).Log("msg", "answer", "method", req.Method, "status", resp.StatusCode, "took", time.Since(sentAt))
 
+	limited := func(time.Duration) {}
 	if resp.StatusCode == http.StatusTooManyRequests {
-		resume := c.opts.Gate.Pause()
-		defer resume()
+		limited = c.opts.Gate.Limiting()
 	}
 	check := call.Check
 	if check == nil {
@@ -115,6 +115,7 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 		return nil
 	}
 	body, err := io.ReadAll(limitBody(resp.Body, MaxBody))
+	limited(RetryAfter(resp.Header, body, time.Now()))
 	if err != nil && good {
 		return readFailure(err)
 	}
@@ -123,7 +124,7 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	// secret could not be recognised any more.
 	answer := providers.Answer{Status: resp.StatusCode, Header: resp.Header, Body: []byte(c.opts.Mask.String(string(body)))}
 	if e := check(answer); e != nil {
-		return c.refused(e, answer)
+		return c.refused(c.masked(e, check, answer), answer)
 	}
 	if call.Decode != nil {
 		if err := call.Decode(bytes.NewReader(body)); err != nil {
@@ -136,12 +137,29 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	return nil
 }
 
+// masked returns e with what check says of the answer without its secrets. Masking
+// the finished message is not enough: a check may cut a text, and a part of a secret
+// is not recognised.
+func (c *Client) masked(e *providers.Error, check func(providers.Answer) *providers.Error, answer providers.Answer) *providers.Error {
+	answer.Body = []byte(c.opts.Mask.String(string(answer.Body)))
+	again := check(answer)
+	if again == nil {
+		again = providers.CheckStatus(answer)
+	}
+	safe := *e
+	safe.Message, safe.ID, safe.Err = "the provider's answer says that it failed", "", nil
+	if again != nil {
+		safe.Message, safe.ID = again.Message, again.ID
+	}
+	return &safe
+}
+
 // refused completes an answer's error by what every provider has in common.
 func (c *Client) refused(e *providers.Error, answer providers.Answer) *providers.Error {
 	if e.RetryAfter == 0 {
 		e.RetryAfter = RetryAfter(answer.Header, answer.Body, time.Now())
 	}
-	if e.Reason == providers.ReasonRateLimited {
+	if e.Reason == providers.ReasonRateLimited && answer.Status != http.StatusTooManyRequests {
 		// At once, so that no other request of the account that is on its way here
 		// is sent after this answer.
 		c.opts.Gate.RateLimited(e.RetryAfter)

@@ -182,25 +182,10 @@ func (g *Gate) Unsaved() error {
 	return g.unsaved
 }
 
-// Pause lets nothing through until resume is called. It is for an answer "too
-// many requests", which holds the account from its first byte, while its last
-// may say for how long.
-func (g *Gate) Pause() (resume func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.paused++
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.paused--
-		g.grant()
-	}
-}
-
-// RateLimited holds the account after an answer "too many requests": for
-// retryAfter, or for a time that doubles with each such answer in a row if
-// retryAfter is 0. A hold that is in force is never shortened.
-func (g *Gate) RateLimited(retryAfter time.Duration) {
+// Limiting is called with the first byte of an answer "too many requests", and its
+// result with the last, which may say for how long: 0 if it does not. In between
+// nothing is sent, and what is kept holds the account for the shortest time.
+func (g *Gate) Limiting() (done func(retryAfter time.Duration)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -210,11 +195,23 @@ func (g *Gate) RateLimited(retryAfter time.Duration) {
 		g.account.Limited++
 	}
 	g.account.LimitedAt = now
-	if retryAfter <= 0 {
-		retryAfter = backOff(limitedBackOff, g.account.Limited)
+	g.paused++
+	g.hold(now, limitedBackOff, providers.ReasonRateLimited)
+	return func(retryAfter time.Duration) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if retryAfter <= 0 {
+			retryAfter = backOff(limitedBackOff, g.account.Limited)
+		}
+		g.paused--
+		g.hold(time.Now(), retryAfter, providers.ReasonRateLimited)
 	}
-	g.hold(now, retryAfter, providers.ReasonRateLimited)
 }
+
+// RateLimited holds the account after an answer "too many requests": for
+// retryAfter, or for a time that doubles with each such answer in a row if
+// retryAfter is 0. A hold that is in force is never shortened.
+func (g *Gate) RateLimited(retryAfter time.Duration) { g.Limiting()(retryAfter) }
 
 // Refused holds the account after its credentials were refused, for a time that
 // doubles with each refusal in a row, or until a secret changes.
@@ -232,8 +229,13 @@ func (g *Gate) Refused() {
 
 func (g *Gate) hold(now time.Time, d time.Duration, reason providers.Reason) {
 	before := g.account.Quota.BlockedUntil
+	// Two holds at a time are "too many requests" until both are over: a changed
+	// secret must not end what it has nothing to do with.
+	limited := before.After(now) && g.account.Reason == providers.ReasonRateLimited
 	g.account.Quota = quota.Block(g.account.Quota, now, d)
-	if g.account.Quota.BlockedUntil != before {
+	switch {
+	case limited:
+	case reason == providers.ReasonRateLimited, g.account.Quota.BlockedUntil != before:
 		g.account.Reason = reason
 	}
 	g.keep()
