@@ -210,6 +210,7 @@ func (a *account) start(kinds []providers.Kind) []wait {
 	var waits []wait
 	wall := time.Now()
 	for _, p := range a.parts {
+		a.tellFleet(p, wall)
 		if has(kinds, p.Kind) && p.idle != nil {
 			waits = append(waits, wait{idle: p.idle, empty: !p.serves(wall)})
 		}
@@ -236,6 +237,24 @@ func (a *account) proceed() {
 	for _, p := range a.parts {
 		p.settle(held || a.closed)
 	}
+}
+
+// tellFleet logs when most of a fleet begins to fail, and when it works again.
+func (a *account) tellFleet(p *part, now time.Time) {
+	if p.tellsEach() {
+		return
+	}
+	s := p.status(a, now)
+	down := s.Failure != nil && !s.Up
+	if down == p.down {
+		return
+	}
+	p.down = down
+	if !down {
+		_ = level.Info(a.logger).Log("msg", "most subscribers work again", "source", string(p.Kind), "fresh", s.Fleet.Fresh)
+		return
+	}
+	_ = level.Warn(a.logger).Log("msg", "most subscribers fail", "source", string(p.Kind), "reason", string(s.Failure.Reason), "err", s.Failure.Message, "stale", s.Fleet.Stale, "failed", s.Fleet.Failed)
 }
 
 func (a *account) inFlight() int {
@@ -361,7 +380,7 @@ func (a *account) succeeded(e *entry, reading providers.Reading, now time.Time) 
 		a.dropped[reason] += uint64(n)
 	}
 	p.note(e.snapshot)
-	if recovered != nil && p.tellsEach() {
+	if recovered != nil && (p.tellsEach() || isLister(e)) {
 		_ = level.Info(a.logger).Log("msg", "works again", "source", string(p.Kind), "failed", recovered.Count)
 	}
 	if roster != nil {
@@ -389,13 +408,18 @@ func (a *account) failed(e *entry, failure *providers.Error, now time.Time) {
 	p.lastTry, p.failure = now, next.Failure
 
 	logger := level.Debug(a.logger)
-	if (before == nil || before.Reason != failure.Reason) && (p.tellsEach() || failure.Gone) {
+	if (before == nil || before.Reason != failure.Reason) && (p.tellsEach() || failure.Gone || isLister(e)) {
 		logger = level.Warn(a.logger)
 	}
 	if failure.ID != "" {
 		logger = log.With(logger, "id", failure.ID) // for the provider's support
 	}
 	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(failure.Reason), "err", failure.Message, "failures", next.Failure.Count, "next", next.DueAt.Sub(now))
+}
+
+func isLister(e *entry) bool {
+	_, ok := e.source.(providers.Lister)
+	return ok
 }
 
 // backOff returns how long a source is left alone after a failure. What holds the

@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -320,6 +322,37 @@ func TestRosterComesAndGoes(t *testing.T) {
 		scrape(t, again)
 		assert.Equal(t, []float64{2, 3}, amounts(again), "a restart knows the roster")
 		assert.Equal(t, 2, list.times(), "and does not ask for it")
+	})
+}
+
+func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failing bool
+		var sources []providers.Source
+		for i := range 100 {
+			s := subscriber(i)
+			s.fetch = func(ctx context.Context) (providers.Reading, error) {
+				if failing {
+					return providers.Reading{}, providers.Errorf(providers.ReasonUnavailable, "down")
+				}
+				return balance(float64(i))(ctx)
+			}
+			sources = append(sources, s)
+		}
+		var out bytes.Buffer
+		logger := log.NewLogfmtLogger(&out)
+		c := cache.New(cache.Options{Store: state.NewMemory(), Logger: level.NewFilter(logger, level.AllowInfo()), MaxWait: 2 * time.Second})
+		c.Replace([]cache.Account{account("a", "", sources...)})
+		defer c.Close()
+		for _, failing = range []bool{false, true, true, false, false} {
+			time.Sleep(time.Hour)
+			for range 3 {
+				scrape(t, c)
+			}
+		}
+		assert.Equal(t, `level=warn provider=p account=a msg="most subscribers fail" source=subscribers reason=unavailable err=down stale=100 failed=0
+level=info provider=p account=a msg="most subscribers work again" source=subscribers fresh=100
+`, out.String())
 	})
 }
 

@@ -30,6 +30,7 @@ type part struct {
 	lastSuccess time.Time
 	lastTry     time.Time
 	failure     *snapshot.Failure // the newest; of a source that may work again by now
+	down        bool              // the log has told that most of the fleet fails
 }
 
 // shard caches what is derived from a run of shardSize entries of part.order.
@@ -50,7 +51,7 @@ func (p *part) countFrom(before *part) {
 }
 
 func (p *part) insert(e *entry) {
-	if _, ok := e.source.(providers.Lister); ok {
+	if isLister(e) {
 		e.position = -1
 		p.listers = append(p.listers, e)
 		return
@@ -233,6 +234,13 @@ func (p *part) status(a *account, now time.Time) snapshot.Source {
 	}
 	if p.Kind == providers.KindSubscribers {
 		s.Fleet = &fleet
+	} else {
+		for _, e := range p.order {
+			if e.snapshot.Serves(now, p.MaxAge) {
+				s.Balance = e.snapshot.Reading.Balance
+				s.Prices += len(e.snapshot.Reading.Prices)
+			}
+		}
 	}
 	for _, q := range p.queues {
 		if e := q.head(); e != nil {

@@ -95,6 +95,10 @@ type Source struct {
 	Failure *Failure
 	// Fleet is set for subscribers only.
 	Fleet *Fleet
+	// Balance is the balance that is served; nil for none.
+	Balance *providers.Balance
+	// Prices is how many prices are served.
+	Prices int
 }
 
 // Account is the state of one account.
