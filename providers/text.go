@@ -7,7 +7,8 @@ import (
 )
 
 // OneLine returns what a provider says as one line of at most limit characters,
-// without what cannot be printed.
+// without what cannot be printed. It is cut between words: a part of a secret would
+// be recognised by nobody who masks the whole one.
 func OneLine(s string, limit int) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return r == ' ' || r == utf8.RuneError || !unicode.IsPrint(r)
@@ -15,7 +16,7 @@ func OneLine(s string, limit int) string {
 	n := 0
 	for i := range s {
 		if n == limit {
-			return s[:i] + "…"
+			return strings.TrimRight(s[:strings.LastIndexByte(s[:i], ' ')+1], " ") + "…"
 		}
 		n++
 	}

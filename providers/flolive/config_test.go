@@ -1,0 +1,102 @@
+package flolive_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/flolive"
+)
+
+func TestDefaults(t *testing.T) {
+	account, file := parse(t, t.TempDir(), user, password, oneTruck)
+	config, err := flolive.Provider.Configure(account.Section)
+	require.NoError(t, err)
+	require.Empty(t, file.Warnings)
+	require.Equal(t, []providers.Part{{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour}}, config.Parts())
+	require.Equal(t, "user api@example.com", config.Identity())
+	require.Len(t, config.Secrets(), 1)
+	require.Equal(t, "https://floportal.flolive.net", account.BaseURL.String())
+	require.Equal(t, flolive.Provider.RateLimit, account.RateLimit)
+
+	opened, err := config.Open(providers.Env{})
+	require.NoError(t, err)
+	require.Len(t, opened.Sources(), 1)
+	require.Equal(t, 2, opened.Sources()[0].Requests())
+}
+
+func TestSettings(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte("the-token\n"), 0o600))
+	account, _ := parse(t, dir, "token_file: token", "auth: {header: X-Token, prefix: '', token_lifetime: 1h}",
+		"subscribers: {refresh_interval: 1s, max_age: 1s, customer_id: c}")
+	config, err := flolive.Provider.Configure(account.Section)
+	require.NoError(t, err)
+	require.Equal(t, []providers.Part{{Kind: providers.KindSubscribers, Interval: time.Second, MaxAge: time.Second}}, config.Parts())
+	require.Equal(t, "token", config.Identity())
+	token, err := config.Secrets()[0].Get()
+	require.NoError(t, err)
+	require.Equal(t, "the-token", token)
+}
+
+func TestFaultySettings(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "no-header.csv"), []byte("iccid,8944501234567890123,truck-12,\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "column-twice.csv"), []byte("type,type,value\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "one-column.csv"), []byte("value\n1\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "quote.csv"), []byte("\"type,value\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "empty.csv"), nil, 0o600))
+	list := func(items ...string) string { return "subscribers: {list: [{" + strings.Join(items, "}, {") + "}]}" }
+	const first = "type: imsi, value: 1, name: a"
+	const header = "the first line must be the header type,value,name,balance_ids"
+	for name, tt := range map[string]struct {
+		keys []string
+		want string
+	}{
+		"no credentials":               {[]string{oneTruck}, "2: accounts[0]: there are no credentials; set username with password or password_file, or token or token_file"},
+		"no user":                      {[]string{password, oneTruck}, "2: accounts[0].username: is required with a password: the name of a floLIVE user of type Public API"},
+		"no password":                  {[]string{user, oneTruck}, "2: accounts[0].password: is required with a username: set password or password_file"},
+		"user and token":               {[]string{user, "token: x", oneTruck}, "4: accounts[0].username: a token is set too; remove one of them"},
+		"password and token":           {[]string{password, "token: x", oneTruck}, "4: accounts[0].password: a token is set too; remove one of them"},
+		"header":                       {[]string{user, password, "auth: {header: 'a b'}", oneTruck}, "6: accounts[0].auth.header: must be the name of a request header, such as Authorization"},
+		"prefix":                       {[]string{user, password, `auth: {prefix: "a\n"}`, oneTruck}, "6: accounts[0].auth.prefix: must be one line of ASCII characters"},
+		"token lifetime":               {[]string{user, password, "auth: {token_lifetime: 999ms}", oneTruck}, "6: accounts[0].auth.token_lifetime: must be at least 1s"},
+		"unknown key":                  {[]string{user, password, "subscribers: {csv: a}"}, "6: accounts[0].subscribers.csv: unknown key; known here: enabled, refresh_interval, max_age, list, file, customer_id"},
+		"nothing on":                   {[]string{user, password, "subscribers: {enabled: false}"}, "6: accounts[0].subscribers.enabled: subscribers are turned off, which leaves nothing to read"},
+		"no subscribers":               {[]string{user, password}, "2: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
+		"no subscribers in the list":   {[]string{user, password, "subscribers: {list: []}"}, "6: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
+		"quick":                        {[]string{user, password, "subscribers: {refresh_interval: 0s, customer_id: a}"}, "6: accounts[0].subscribers.refresh_interval: must be at least 1s"},
+		"short-lived":                  {[]string{user, password, "subscribers: {max_age: 14m, customer_id: a}"}, "6: accounts[0].subscribers.max_age: 14m is shorter than the refresh_interval of 15m; a value would end before the next one comes"},
+		"customer":                     {[]string{user, password, "subscribers: {customer_id: ..}"}, "6: accounts[0].subscribers.customer_id: must be one word of at most 200 bytes"},
+		"no type":                      {[]string{user, password, list("value: 1")}, "6: accounts[0].subscribers.list[0].type: must be one of iccid, imsi, msisdn, imei"},
+		"unknown type":                 {[]string{user, password, list(first, "type: eid, value: 2")}, "6: accounts[0].subscribers.list[1].type: must be one of iccid, imsi, msisdn, imei"},
+		"no value":                     {[]string{user, password, list("type: imsi")}, "6: accounts[0].subscribers.list[0].value: is missing: the identifier of the subscriber"},
+		"value of something else":      {[]string{user, password, list("type: imsi, value: a/b")}, "6: accounts[0].subscribers.list[0].value: must be the digits of an identifier, at most 64"},
+		"long value":                   {[]string{user, password, list("type: imsi, value: '" + strings.Repeat("1", 65) + "'")}, "6: accounts[0].subscribers.list[0].value: must be the digits of an identifier, at most 64"},
+		"name of two lines":            {[]string{user, password, list(`type: imsi, value: 1, name: "a\nb"`)}, "6: accounts[0].subscribers.list[0].name: must be one line of text, without spaces around it"},
+		"empty balance id":             {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a, '']")}, "6: accounts[0].subscribers.list[0].balance_ids[1]: must not be empty"},
+		"balance ids as in CSV":        {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a b]")}, "6: accounts[0].subscribers.list[0].balance_ids[0]: must be one word of at most 200 bytes"},
+		"balance id twice":             {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a, a]")}, "6: accounts[0].subscribers.list[0].balance_ids[1]: is listed twice"},
+		"name twice":                   {[]string{user, password, list(first, "type: imsi, value: 2, name: a")}, "6: accounts[0].subscribers.list[1]: the name is that of subscribers.list[0] already; give each subscriber of an account its own"},
+		"identifier twice":             {[]string{user, password, list(first, "type: imei, value: 1")}, "6: accounts[0].subscribers.list[1]: the identifier is that of subscribers.list[0] already; give each subscriber of an account its own"},
+		"name of another's identifier": {[]string{user, password, list("type: imsi, value: 1", "type: imsi, value: 2, name: '1'")}, "6: accounts[0].subscribers.list[1]: the name is that of subscribers.list[0] already; give each subscriber of an account its own"},
+		"no file":                      {[]string{user, password, "subscribers: {file: gone.csv}"}, "6: accounts[0].subscribers.file: cannot read the subscribers: stat DIR/gone.csv: no such file or directory; create the file or correct the path"},
+		"directory":                    {[]string{user, password, "subscribers: {file: .}"}, "6: accounts[0].subscribers.file: DIR is no regular file; name a CSV file of subscribers"},
+		"file without header":          {[]string{user, password, "subscribers: {file: no-header.csv}"}, "6: accounts[0].subscribers.file: DIR/no-header.csv: " + header + "; its column 1 is none of these"},
+		"column twice":                 {[]string{user, password, "subscribers: {file: column-twice.csv}"}, "6: accounts[0].subscribers.file: DIR/column-twice.csv: " + header + "; its column 2 is there twice"},
+		"column missing":               {[]string{user, password, "subscribers: {file: one-column.csv}"}, "6: accounts[0].subscribers.file: DIR/one-column.csv: " + header},
+		"header with a quote":          {[]string{user, password, "subscribers: {file: quote.csv}"}, "6: accounts[0].subscribers.file: DIR/quote.csv: " + header},
+		"empty file":                   {[]string{user, password, "subscribers: {file: empty.csv}"}, "6: accounts[0].subscribers.file: DIR/empty.csv: " + header + "; its column 1 is none of these"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			account, _ := parse(t, dir, tt.keys...)
+			_, err := flolive.Provider.Configure(account.Section)
+			require.EqualError(t, err, "balance_exporter.yml:"+strings.ReplaceAll(tt.want, "DIR", dir))
+		})
+	}
+}

@@ -1,0 +1,470 @@
+package flolive_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
+	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/flolive"
+	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+)
+
+const fromFile = "subscribers: {file: subscribers.csv}"
+
+// openFile opens an account with a file of subscribers.
+func openFile(t *testing.T, text string, keys ...string) *world {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "subscribers.csv"), []byte(text), 0o600))
+	if len(keys) == 0 {
+		keys = []string{fromFile}
+	}
+	return openWorld(t, dir, flolivesim.Options{Subscribers: flolivesim.Fleet(10, 1)}, append([]string{user, password}, keys...)...)
+}
+
+func lister(t *testing.T, s providers.Source) providers.Lister {
+	t.Helper()
+	l, ok := s.(providers.Lister)
+	require.True(t, ok)
+	return l
+}
+
+func TestFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := openFile(t, "type,value,name,balance_ids\niccid,1,truck-1,a  b\nimsi,2,,\n")
+		l := lister(t, w.source(0))
+		require.Equal(t, providers.KindSubscribers, l.Kind())
+		require.Equal(t, time.Minute, l.Interval())
+		require.Zero(t, l.Requests())
+		known := l.Known()
+		require.Len(t, known, 2)
+		require.Equal(t, 2, known[0].Requests())
+		require.Equal(t, 15*time.Minute, known[0].Interval())
+		list := openWorld(t, w.dir, flolivesim.Options{}, user, password,
+			"subscribers: {list: [{type: iccid, value: 1, name: truck-1, balance_ids: [a, b]}, {type: imsi, value: 2}]}")
+		require.Equal(t, keysOf(list.account.Sources()), keysOf(known), "the file is like the list")
+
+		for name, tt := range map[string]struct {
+			text    string
+			changed bool
+		}{
+			"unchanged":       {"", false},
+			"the same again":  {"type,value,name,balance_ids\niccid,1,truck-1,a  b\nimsi,2,,\n", false},
+			"one comes":       {"type,value\nimsi,2\nimsi,3\n", true},
+			"all go":          {"type,value\n", true},
+			"a bad line":      {"type,value\nimsi,2\nimsi,three?\n", true},
+			"columns swapped": {"value,type\n2,imsi\n", true},
+		} {
+			if tt.text != "" {
+				w.write("subscribers.csv", tt.text)
+			}
+			reading, err := l.Fetch(t.Context())
+			require.NoError(t, err, name)
+			require.Equal(t, tt.changed, reading.Roster != nil, name)
+			if tt.changed {
+				want := openFile(t, tt.text)
+				require.Equal(t, keysOf(lister(t, want.source(0)).Known()), keysOf(reading.Roster), name)
+				w.write("subscribers.csv", "type,value,name,balance_ids\niccid,1,truck-1,a  b\nimsi,2,,\n")
+				_, err = l.Fetch(t.Context())
+				require.NoError(t, err)
+			}
+		}
+		require.Equal(t, []string{"part of the subscriber file is not used file" + filepath.Join(w.dir, "subscribers.csv") +
+			"faultline 3 is skipped: value must be the digits of an identifier, at most 64"}, w.warnings)
+		require.Zero(t, w.requests.Len())
+	})
+}
+
+func TestFileThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := openFile(t, "type,value\nimsi,1\n")
+		path := filepath.Join(w.dir, "subscribers.csv")
+		l := w.source(0)
+		fails := func(want string) {
+			t.Helper()
+			reading, err := l.Fetch(t.Context())
+			require.Empty(t, reading)
+			require.Equal(t, providers.ReasonInternal, providers.AsError(err).Reason)
+			require.EqualError(t, err, "internal: subscribers.file: "+want+"; the subscribers that it had stay")
+		}
+		w.write("subscribers.csv", "imsi,234500000000001\n")
+		fails(path + ": the first line must be the header type,value,name,balance_ids; its column 1 is none of these")
+		require.NoError(t, os.Remove(path))
+		fails("stat " + path + ": no such file or directory")
+		require.NoError(t, os.Mkdir(path, 0o700))
+		fails(path + " is no regular file; name a CSV file of subscribers")
+		require.NoError(t, os.Remove(path))
+		w.write("subscribers.csv", "type,value\nimsi,2\n")
+		reading, err := l.Fetch(t.Context())
+		require.NoError(t, err)
+		require.Len(t, reading.Roster, 1)
+	})
+}
+
+// TestFileInWriting runs in real time, which is that of files.
+func TestFileInWriting(t *testing.T) {
+	w := openFile(t, "type,value\nimsi,1\nimsi,2\n")
+	path := filepath.Join(w.dir, "subscribers.csv")
+	w.write("subscribers.csv", "type,value\nimsi,3\nim")
+	reading, err := w.source(0).Fetch(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, reading.Roster, "half of a list is left alone")
+	require.Empty(t, w.warnings)
+	old := time.Now().Add(-3 * time.Second)
+	require.NoError(t, os.Chtimes(path, old, old))
+	reading, err = w.source(0).Fetch(t.Context())
+	require.NoError(t, err)
+	require.Len(t, reading.Roster, 1)
+}
+
+func TestFileForms(t *testing.T) {
+	const head = "type,value,name,balance_ids\n"
+	many := head + strings.Repeat("imsi,1,,\n", 30)
+	skipped := func(line int, why string) string { return fmt.Sprintf("line %d is skipped: %s", line, why) }
+	var repeated []string
+	for line := 3; line < 23; line++ {
+		repeated = append(repeated, skipped(line, "the identifier is that of line 2 already"))
+	}
+	for name, tt := range map[string]struct {
+		text string
+		want int
+		warn []string
+	}{
+		"empty list":               {head, 0, nil},
+		"header alone":             {"type,value", 0, nil},
+		"no final line break":      {head + "imsi,1,,", 1, nil},
+		"byte order mark, CR LF":   {"\ufefftype,value,name,balance_ids\r\nimsi,1,a,b c\r\n\r\nimei,2,,\r\n", 2, nil},
+		"spaces and capitals":      {" Type , VALUE\n  IMSI , 1 \n", 1, nil},
+		"optional columns missing": {"value,type\n1,imsi\n", 1, nil},
+		"short lines":              {head + "imsi,1\n", 1, nil},
+		"quotes":                   {head + `"imsi","1","truck ""12"", north","a b"` + "\n", 1, nil},
+		"quote not closed":         {head + "imsi,1,\"a,\nimsi,2,,\n", 1, []string{skipped(2, "a quote is not closed on the line")}},
+		"quote inside":             {head + `imsi,1,a"b",` + "\n", 0, []string{skipped(2, "there is a quote in a field that does not begin with one")}},
+		"text after a quote":       {head + `imsi,1,"a"b,` + "\n", 0, []string{skipped(2, "something follows a closing quote")}},
+		"too many fields":          {head + "imsi,1,a,b,c\n", 0, []string{skipped(2, "it has 5 fields and the header has 4")}},
+		"unknown type":             {head + "eid,1,,\n", 0, []string{skipped(2, "type must be one of iccid, imsi, msisdn, imei")}},
+		"no value":                 {head + "imsi,,,\n", 0, []string{skipped(2, "value is missing: the identifier of the subscriber")}},
+		"value with a path":        {head + "imsi,../1,,\n", 0, []string{skipped(2, "value must be the digits of an identifier, at most 64")}},
+		"name with a bad byte":     {head + "imsi,1,\xff,\n", 0, []string{skipped(2, "name must be one line of text, without spaces around it")}},
+		"balance id with a path":   {head + "imsi,1,,a ..\n", 0, []string{skipped(2, "balance_ids[1] must be one word of at most 200 bytes")}},
+		"balance id twice":         {head + "imsi,1,,a b a\n", 0, []string{skipped(2, "balance_ids[2] is listed twice")}},
+		"identifier twice":         {many, 1, append(repeated, "9 more lines are skipped")},
+		"name twice":               {head + "imsi,1,a,\nimsi,2,a,\n", 1, []string{skipped(3, "the name is that of line 2 already")}},
+		"name of an identifier":    {head + "imsi,1,,\nimsi,2,1,\n", 1, []string{skipped(3, "the name is that of line 2 already")}},
+		"name its own identifier":  {head + "imsi,1,1,\n", 1, nil},
+		"in the list":              {head + "imei,77,,\nimsi,1,listed,\nimsi,2,,\n", 1, []string{skipped(2, "the identifier is that of subscribers.list[0] already"), skipped(3, "the name is that of subscribers.list[0] already")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "subscribers.csv"), []byte(tt.text), 0o600))
+			account, file := parse(t, dir, user, password, "subscribers: {file: subscribers.csv, list: [{type: imsi, value: 77, name: listed}]}")
+			config, err := flolive.Provider.Configure(account.Section)
+			require.NoError(t, err)
+			opened, err := config.Open(providers.Env{})
+			require.NoError(t, err)
+			require.Len(t, lister(t, opened.Sources()[1]).Known(), tt.want)
+			var warnings []string
+			for _, w := range tt.warn {
+				warnings = append(warnings, "balance_exporter.yml:6: accounts[0].subscribers.file: "+w)
+			}
+			require.Equal(t, warnings, file.Warnings)
+		})
+	}
+}
+
+const (
+	listingPath = "GET /customer/" + flolivesim.DefaultCustomerID + "/subscriber"
+	cursorPath  = "POST /customer/" + flolivesim.DefaultCustomerID + "/subscriber-all"
+	byCustomer  = "subscribers: {customer_id: " + flolivesim.DefaultCustomerID + "}"
+)
+
+// active returns the ICCIDs of the active subscribers.
+func active(fleet flolivesim.Generated) []string {
+	ids := []string{}
+	for i := range fleet.Len() {
+		if s := fleet.At(i, time.Now()); s.Status == "ACTIVE" {
+			ids = append(ids, s.ICCID)
+		}
+	}
+	return ids
+}
+
+func TestListing(t *testing.T) {
+	for name, tt := range map[string]struct {
+		n       int
+		options flolivesim.Options
+		pages   int
+		chunks  int
+	}{
+		"one page":                 {300, flolivesim.Options{}, 1, 0},
+		"none":                     {0, flolivesim.Options{}, 1, 0},
+		"pages":                    {1200, flolivesim.Options{}, 3, 0},
+		"smaller pages than asked": {1200, flolivesim.Options{MaxPageSize: 100}, 12, 0},
+		"pages ignored":            {1200, flolivesim.Options{PageIgnored: true}, 2, 3},
+		"just within pages":        {10_000, flolivesim.Options{}, 20, 0},
+		"beyond pages":             {10_001, flolivesim.Options{}, 1, 21},
+		"a new cursor each time":   {10_600, flolivesim.Options{RotatePitID: true}, 1, 22},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			fleet := flolivesim.Fleet(tt.n, 7)
+			tt.options.Subscribers = fleet
+			w := newWorld(t, tt.options, byCustomer)
+			l := lister(t, w.source(0))
+			require.Empty(t, l.Known())
+			require.Equal(t, 24*time.Hour, l.Interval())
+			require.Equal(t, 1, l.Requests())
+			reading, err := l.Fetch(t.Context())
+			require.NoError(t, err)
+			require.NotNil(t, reading.Roster)
+			require.Empty(t, reading.Dropped)
+			counts := map[string]int{}
+			for _, path := range w.paths() {
+				counts[path]++
+			}
+			require.Equal(t, tt.pages, counts[listingPath])
+			require.Equal(t, tt.chunks, counts[cursorPath])
+			want := active(fleet)
+			require.Len(t, reading.Roster, len(want))
+			if tt.n <= 300 {
+				require.Equal(t, want, subscribersOf(t, reading.Roster))
+			}
+
+			w.open(user, password, byCustomer)
+			restored, err := w.source(0).(providers.Keeper).Restore(reading.Kept)
+			require.NoError(t, err)
+			require.Equal(t, keysOf(reading.Roster), keysOf(restored))
+			require.Equal(t, max(1, (len(want)+499)/500), w.source(0).Requests())
+		})
+	}
+}
+
+func TestListingCursor(t *testing.T) {
+	start := func(t *testing.T) *world {
+		return newWorld(t, flolivesim.Options{Subscribers: flolivesim.Fleet(10_400, 7)}, byCustomer)
+	}
+	late := func(d time.Duration) simulate.Fault { return simulate.Delay(d) }
+	bubble(t, "that ends is begun again, once", func(t *testing.T) {
+		w := start(t)
+		w.sim.Fail(strings.Replace(cursorPath, "POST ", "/api/v2", 1), flolivesim.Fault{})
+		n := 0
+		w.faults.Add(simulate.Rule{Fault: simulate.Status(200, "application/json", `{"errorCode":"CUSTOMER_1006","errorMessage":"Failed","content":"","pageable":""}`, nil), Match: matchNth(&n, 7)})
+		reading, err := w.source(0).Fetch(t.Context())
+		require.NoError(t, err)
+		require.Len(t, reading.Roster, len(active(flolivesim.Fleet(10_400, 7))))
+	})
+	bubble(t, "that ends twice is an error", func(t *testing.T) {
+		w := start(t)
+		n := 0
+		w.faults.Add(simulate.Rule{Fault: simulate.Status(500, "application/json", `{"errorCode":"CUSTOMER_1006","errorMessage":"Failed","content":"","pageable":""}`, nil), Match: matchNth(&n, 7, 9)})
+		_, err := w.source(0).Fetch(t.Context())
+		require.Equal(t, providers.ReasonUnavailable, providers.AsError(err).Reason)
+		require.Equal(t, 9, n)
+	})
+	bubble(t, "outlives slow answers", func(t *testing.T) {
+		w := start(t)
+		w.faults.Set(late(29 * time.Second))
+		_, err := w.source(0).Fetch(t.Context())
+		require.NoError(t, err)
+	})
+	bubble(t, "that fails otherwise is not begun again", func(t *testing.T) {
+		w := start(t)
+		n := 0
+		w.faults.Add(simulate.Rule{Fault: simulate.HTML(502), Match: matchNth(&n, 7)})
+		_, err := w.source(0).Fetch(t.Context())
+		require.Equal(t, providers.ReasonUnavailable, providers.AsError(err).Reason)
+		require.Equal(t, 7, n)
+	})
+	for name, body := range map[string]string{
+		"without an id":  `{"content":[{"iccid":"1","status":"ACTIVE"}],"totalRecordAmount":2}`,
+		"without an end": `{"content":[{"iccid":"1","status":"ACTIVE"}],"pitId":"x"}`,
+	} {
+		bubble(t, name+" is an error", func(t *testing.T) {
+			w := start(t)
+			w.sim.Fail(string(flolivesim.KindCursor), flolivesim.Fault{Body: body})
+			_, err := w.source(0).Fetch(t.Context())
+			require.Equal(t, providers.ReasonBadResponse, providers.AsError(err).Reason)
+		})
+	}
+}
+
+func TestListingErrors(t *testing.T) {
+	bubble(t, "unknown customer", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, "subscribers: {customer_id: another}")
+		_, err := w.source(0).Fetch(t.Context())
+		require.Equal(t, &providers.Error{
+			Reason: providers.ReasonNotFound, Status: 404, AskAfter: 24 * time.Hour,
+			Message: "listing the customer's subscribers: floLIVE does not know what was asked for (HTTP status 404): CUSTOMER_1002: Customer does not exist",
+		}, err)
+	})
+	for name, at := range map[string]int{"first page": 2, "later page": 3} {
+		bubble(t, "out of order, "+name, func(t *testing.T) {
+			w := newWorld(t, flolivesim.Options{Subscribers: flolivesim.Fleet(900, 1)}, byCustomer)
+			n := 0
+			w.faults.Add(simulate.Rule{Fault: simulate.HTML(503), Match: matchNth(&n, at)})
+			_, err := w.source(0).Fetch(t.Context())
+			require.Equal(t, providers.ReasonUnavailable, providers.AsError(err).Reason)
+			require.Equal(t, at, n, "and no cursor is tried")
+		})
+	}
+	bubble(t, "parameters refused", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{Subscribers: flolivesim.Fleet(30, 1)}, byCustomer)
+		w.sim.Fail(string(flolivesim.KindListing), flolivesim.Fault{Code: flolivesim.CodeInvalid})
+		reading, err := w.source(0).Fetch(t.Context())
+		require.NoError(t, err)
+		require.Len(t, reading.Roster, len(active(flolivesim.Fleet(30, 1))))
+	})
+	bubble(t, "kept form", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, byCustomer)
+		for _, wrong := range []string{"", "[]", `{"imsi":["../1"]}`} {
+			_, err := w.source(0).(providers.Keeper).Restore([]byte(wrong))
+			require.Error(t, err, wrong)
+		}
+	})
+}
+
+// matchNth matches the requests with the given numbers, counted from 1 in n.
+func matchNth(n *int, numbers ...int) func(*http.Request) bool {
+	return func(*http.Request) bool {
+		*n++
+		return slices.Contains(numbers, *n)
+	}
+}
+
+func TestRecordsOfAListing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, byCustomer)
+		w.sim.Fail(string(flolivesim.KindListing), flolivesim.Fault{Body: `{"content":[
+			{"iccid":"1","status":"ACTIVE"},
+			{"iccid":"1","status":"ACTIVE"},
+			{"iccid":2,"status":"Active"},
+			{"iccid":"3","status":"SUSPEND"},{"iccid":"4","status":"INACTIVE"},{"iccid":"5","status":"TERMINATED"},{"iccid":"6"},{"iccid":"7","status":1},
+			{"iccid":"../8","status":"ACTIVE","imsiMsisdnPairs":[{"imsi":"81","msisdn":"82"},{"imsi":"83","isLastActive":true}]},
+			{"iccid":null,"status":"ACTIVE","imsiMsisdnPairs":[7,{"msisdn":"91"}],"imei":"92"},
+			{"status":"ACTIVE","imsiMsisdnPairs":{},"imei":"101"},
+			{"status":"ACTIVE"},
+			7,null
+		],"pageable":{"page":0,"size":500,"totalPages":1,"totalElements":13}}`})
+		reading, err := w.source(0).Fetch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[providers.DropReason]int{providers.DropIncomplete: 2}, reading.Dropped)
+		require.JSONEq(t, `{"iccid":["1","2"],"imsi":["83"],"msisdn":["91"],"imei":["101"]}`, string(reading.Kept))
+		require.Len(t, reading.Roster, 5)
+	})
+}
+
+// TestConfiguredComesFirst: some subscribers of a customer have a name by the list
+// or the file; the listing leaves these out, by whichever identifier.
+func TestConfiguredComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet := flolivesim.Fleet(50, 3)
+		ids := active(fleet)
+		index, found := fleet.Find("iccid", ids[1])
+		require.True(t, found)
+		second := fleet.At(index, time.Now())
+
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "subscribers.csv"), []byte("type,value,name\nimsi,"+second.Pairs[0].IMSI+",second\n"), 0o600))
+		w := openWorld(t, dir, flolivesim.Options{Subscribers: fleet}, user, password, fmt.Sprintf(
+			"subscribers: {list: [{type: iccid, value: %q, name: first}], file: subscribers.csv, customer_id: %s}", ids[0], flolivesim.DefaultCustomerID))
+		file, listing := lister(t, w.source(1)), lister(t, w.source(2))
+		require.Equal(t, []string{"first"}, subscribersOf(t, w.account.Sources()[:1]))
+		require.Equal(t, []string{"second"}, subscribersOf(t, file.Known()))
+		reading, err := listing.Fetch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, ids[2:], subscribersOf(t, reading.Roster))
+		roster, err := listing.(providers.Keeper).Restore(reading.Kept)
+		require.NoError(t, err)
+		require.Equal(t, keysOf(reading.Roster), keysOf(roster))
+
+		// From now on the file has the third one too, in the same form as the listing.
+		w.write("subscribers.csv", "type,value,name\nimsi,"+second.Pairs[0].IMSI+",second\niccid,"+ids[2]+",\n")
+		changed, err := file.Fetch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"second", ids[2]}, subscribersOf(t, changed.Roster))
+		require.NotContains(t, keysOf(reading.Roster), changed.Roster[1].Key(), "one may go while the other stays")
+		w.paths()
+		left, err := reading.Roster[0].Fetch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, providers.Reading{AskAfter: 24 * time.Hour}, left)
+		require.Empty(t, w.paths())
+		reading, err = listing.Fetch(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, ids[3:], subscribersOf(t, reading.Roster))
+	})
+}
+
+// fleetFile writes a file of n subscribers and returns the keys that use it.
+func fleetFile(t testing.TB, n int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	var text strings.Builder
+	text.WriteString("type,value,name,balance_ids\n")
+	for i := range n {
+		fmt.Fprintf(&text, "iccid,894450%013d,truck-%d,e7fcef24-5c03-41dd-9e33-%012x\n", i, i, i)
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "subscribers.csv"), []byte(text.String()), 0o600))
+	return dir
+}
+
+// openFleet is the start of an account as far as the provider has to do with it.
+func openFleet(t testing.TB, dir string) []providers.Source {
+	t.Helper()
+	account, _ := parse(t, dir, user, password, fromFile)
+	config, err := flolive.Provider.Configure(account.Section)
+	require.NoError(t, err)
+	opened, err := config.Open(providers.Env{})
+	require.NoError(t, err)
+	return opened.Sources()[0].(providers.Lister).Known()
+}
+
+// TestStartIsLinear: a fleet that is ten times as large takes about ten times as
+// long to open, and one of 100 000 far less than the 2 s that a start may take.
+func TestStartIsLinear(t *testing.T) {
+	took := func(n int) time.Duration {
+		dir := fleetFile(t, n)
+		best := time.Hour
+		for range 3 {
+			start := time.Now()
+			require.Len(t, openFleet(t, dir), n)
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	small, large := took(10_000), took(100_000)
+	t.Logf("10 000: %s, 100 000: %s", small, large)
+	require.Less(t, large, 40*small, "10 times the lines")
+	if !raceDetector() {
+		require.Less(t, large, 2*time.Second)
+	}
+}
+
+// raceDetector reports whether the test was built with the race detector, which
+// makes it ten times as slow.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+func BenchmarkOpen(b *testing.B) {
+	for _, n := range []int{1_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir := fleetFile(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				openFleet(b, dir)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/subscriber")
+		})
+	}
+}

@@ -1,0 +1,334 @@
+package flolive_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
+	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+)
+
+var (
+	data  = providers.SubscriberBalance{ID: "e7fcef24-5c03-41dd-9e33-995b7d6f32b1", Unit: "KB", Value: 50.3}
+	money = providers.SubscriberBalance{ID: "0f0e0d0c-0000-4000-8000-000000000001", Currency: "USD", Value: 12.75}
+	sms   = providers.SubscriberBalance{ID: "0f0e0d0c-0000-4000-8000-000000000002", Unit: "SMS", Value: 40}
+)
+
+// TestDocumentedBodies compares the reading of each body of the documentation, and
+// of some that are like them, with a golden one.
+func TestDocumentedBodies(t *testing.T) {
+	bodies, err := filepath.Glob("testdata/*.json")
+	require.NoError(t, err)
+	for _, path := range bodies {
+		if strings.HasSuffix(path, ".golden.json") {
+			continue
+		}
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
+		bubble(t, name, func(t *testing.T) {
+			body, err := os.ReadFile(path)
+			require.NoError(t, err)
+			w := newWorld(t, flolivesim.Options{}, strings.Replace(oneTruck, "data, mixed", "data", 1))
+			w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Body: string(body)})
+			var got any
+			reading, err := w.fetch()
+			got = reading
+			if err != nil {
+				got = map[string]any{
+					"reason": providers.AsError(err).Reason, "message": providers.AsError(err).Message,
+					"gone": providers.AsError(err).Gone,
+				}
+			}
+			text, err := json.MarshalIndent(got, "", "  ")
+			require.NoError(t, err)
+			golden := strings.TrimSuffix(path, ".json") + ".golden.json"
+			if os.Getenv("UPDATE_GOLDEN") != "" {
+				require.NoError(t, os.WriteFile(golden, append(text, '\n'), 0o600))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(text))
+		})
+	}
+}
+
+func TestBalances(t *testing.T) {
+	all := []providers.SubscriberBalance{data, money, sms}
+	for name, tt := range map[string]struct {
+		options flolivesim.Options
+		ids     string
+		want    []providers.SubscriberBalance
+		dropped map[providers.DropReason]int
+	}{
+		"spelled as in the sample":    {flolivesim.Options{BalanceIDField: flolivesim.BalanceIDSample}, "data, mixed", all, nil},
+		"spelled as in the table":     {flolivesim.Options{BalanceIDField: flolivesim.BalanceIDTable}, "data, mixed", all, nil},
+		"spelled in both ways":        {flolivesim.Options{BalanceIDField: flolivesim.BalanceIDMixed}, "data, mixed", all, nil},
+		"values as strings":           {flolivesim.Options{ValueAsString: true}, "data, mixed", all, nil},
+		"content as an object":        {flolivesim.Options{ContentObject: true}, "data, mixed", all, nil},
+		"ids of balances":             {flolivesim.Options{BalanceByID: true}, data.ID + ", " + sms.ID, []providers.SubscriberBalance{data, sms}, nil},
+		"pages of one":                {flolivesim.Options{PageSize: 1}, "data, mixed", all, nil},
+		"pages smaller than asked":    {flolivesim.Options{PageSize: 10, MaxPageSize: 1}, "data, mixed", all, nil},
+		"always the first page":       {flolivesim.Options{PageSize: 1, PageIgnored: true}, "data, mixed", []providers.SubscriberBalance{data, money}, nil},
+		"success without any balance": {flolivesim.Options{EmptyContent: true}, "data, mixed", nil, nil},
+		"the same offer by two names": {flolivesim.Options{}, "data, mixed, data2", append(all[:3:3], providers.SubscriberBalance{ID: "other", Unit: "MINUTES", Value: 5}), map[providers.DropReason]int{"duplicate": 1, "incomplete": 1}},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			again := truck
+			again.Offers = append(truck.Offers[:3:3], flolivesim.Offer{ID: "data2", Balances: []flolivesim.Balance{
+				truck.Offers[0].Balances[0], {ID: "other", Unit: "MINUTES", Value: "5"}, {ID: "wrong", Unit: "KB", Value: `"much"`},
+			}})
+			tt.options.Subscribers = flolivesim.Listed{again}
+			w := newWorld(t, tt.options, strings.Replace(oneTruck, "data, mixed", tt.ids, 1))
+			for range 2 {
+				require.Equal(t, providers.Reading{Subscriber: "truck-12", Balances: tt.want, Dropped: tt.dropped}, w.mustFetch())
+			}
+			require.Equal(t, 1, w.sim.Logins())
+		})
+	}
+}
+
+func TestTypesOfIdentifier(t *testing.T) {
+	for kind, value := range map[string]string{
+		"iccid": truck.ICCID, "imsi": truck.Pairs[0].IMSI, "msisdn": truck.Pairs[1].MSISDN, "imei": truck.IMEI,
+	} {
+		bubble(t, kind, func(t *testing.T) {
+			w := newWorld(t, flolivesim.Options{}, fmt.Sprintf("subscribers: {list: [{type: %s, value: %s, balance_ids: [data]}]}", kind, value))
+			require.Equal(t, providers.Reading{Subscriber: value, Balances: []providers.SubscriberBalance{data}}, w.mustFetch())
+			require.Equal(t, []string{"POST /auth/token", "GET /subscriber/" + kind + "/" + value + "/balance/data"}, w.paths())
+		})
+	}
+}
+
+func TestPagesEnd(t *testing.T) {
+	page := func(number, pages int, content string) simulate.Fault {
+		return simulate.Body(fmt.Sprintf(`{"errorCode":"","content":%s,"pageable":{"page":%d,"size":1,"totalPages":%d,"totalElements":%d}}`, content, number, pages, pages))
+	}
+	row := func(id int) string { return fmt.Sprintf(`[{"balanceId":"%d","currency":"KB","value":1}]`, id) }
+	bubble(t, "at an empty page", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{StaticToken: "x"}, strings.Replace(oneTruck, "data, mixed", "data", 1))
+		w.mustFetch() // logs in
+		queries := w.queries()
+		w.faults.Next(1, page(1, 9, "[]"))
+		w.faults.Next(1, page(0, 9, row(0)))
+		require.Len(t, w.mustFetch().Balances, 1)
+		require.Empty(t, *queries, "faults go before")
+		require.Len(t, w.paths(), 2+2)
+	})
+	bubble(t, "at a limit", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, strings.Replace(oneTruck, "data, mixed", "data", 1))
+		n := 0
+		w.faults.Add(simulate.Rule{Match: func(r *http.Request) bool { return r.Method == http.MethodGet }, Fault: func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				want := ""
+				if n > 0 {
+					want = fmt.Sprintf("page=%d&size=1", n)
+				}
+				require.Equal(t, want, r.URL.RawQuery)
+				page(n, 1_000_000, row(n))(nil).ServeHTTP(rw, r)
+				n++
+			})
+		}})
+		require.Len(t, w.mustFetch().Balances, 20)
+		require.Equal(t, 20, n)
+	})
+	bubble(t, "by an error on a later page, which costs all", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{PageSize: 1}, oneTruck)
+		w.faults.Add(simulate.Rule{Match: func(r *http.Request) bool { return r.URL.RawQuery != "" }, Fault: simulate.HTML(502)})
+		require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
+	})
+}
+
+func TestErrors(t *testing.T) {
+	const path = iccidPath + "/balance/data"
+	for name, tt := range map[string]struct {
+		fault flolivesim.Fault
+		want  providers.Error // with HTTP 4xx or 5xx
+		ok    providers.Error // with HTTP 200; zero: the same but for the status
+	}{
+		"unknown subscriber": {fault: flolivesim.Fault{Code: flolivesim.CodeNoSubscriber}, want: providers.Error{
+			Reason: providers.ReasonNotFound, Status: 404, Gone: true, AskAfter: 24 * time.Hour,
+			Message: "floLIVE does not know what was asked for (HTTP status 404): SUBSCRIBER_1002: Subscriber does not exist",
+		}},
+		"details fail": {fault: flolivesim.Fault{Code: flolivesim.CodeSubscriberFailed}, want: providers.Error{
+			Reason: providers.ReasonUnavailable, Status: 500,
+			Message: "floLIVE is out of order (HTTP status 500): SUBSCRIBER_1006: Failed to retrieve subscriber details",
+		}},
+		"out of order": {fault: flolivesim.Fault{Code: flolivesim.CodeUnavailable}, want: providers.Error{
+			Reason: providers.ReasonUnavailable, Status: 503,
+			Message: "floLIVE is out of order (HTTP status 503): GLOBAL_1001: Service unavailable. Please try again",
+		}},
+		"out of order, for a time": {fault: flolivesim.Fault{Code: flolivesim.CodeUnavailable, RetryAfter: 9 * time.Second}, want: providers.Error{
+			Reason: providers.ReasonUnavailable, Status: 503, RetryAfter: 9 * time.Second,
+			Message: "floLIVE is out of order (HTTP status 503): GLOBAL_1001: Service unavailable. Please try again",
+		}},
+		"customer": {fault: flolivesim.Fault{Code: flolivesim.CodeNoCustomer}, want: providers.Error{
+			Reason: providers.ReasonNotFound, Status: 404, AskAfter: 24 * time.Hour,
+			Message: "floLIVE does not know what was asked for (HTTP status 404): CUSTOMER_1002: Customer does not exist",
+		}},
+		"a code of the general list": {
+			fault: flolivesim.Fault{Code: flolivesim.CodeInvalid},
+			want: providers.Error{
+				Reason: providers.ReasonBadRequest, Status: 400,
+				Message: "floLIVE refuses the request as invalid (HTTP status 400): GLOBAL_1400: Invalid request",
+			},
+			ok: providers.Error{
+				Reason: providers.ReasonBadResponse, Status: 200,
+				Message: "floLIVE gives an unexpected answer (HTTP status 200): GLOBAL_1400: Invalid request",
+			},
+		},
+	} {
+		for _, ok := range []bool{false, true} {
+			bubble(t, fmt.Sprintf("%s/%t", name, ok), func(t *testing.T) {
+				w := newWorld(t, flolivesim.Options{ErrorsWithOK: ok}, oneTruck)
+				w.sim.Fail(path, tt.fault)
+				want := tt.want
+				if ok && tt.ok.Status != 0 {
+					want = tt.ok
+				} else if ok {
+					want.Message = strings.Replace(want.Message, fmt.Sprint(want.Status), "200", 1)
+					want.Status = 200
+				}
+				want.Message = "subscriber truck-12: " + want.Message
+				require.Equal(t, want, w.fails())
+				require.Equal(t, []string{"POST /auth/token", "GET " + strings.TrimPrefix(path, "/api/v2")}, w.paths(), "nothing is tried twice")
+			})
+		}
+	}
+}
+
+func TestUnmappedRoute(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		bubble(t, fmt.Sprint("JSON: ", asJSON), func(t *testing.T) {
+			w := openWorld(t, t.TempDir(), flolivesim.Options{UnmappedJSON: asJSON, StaticToken: "the-token"},
+				"token: the-token", "base_url: https://floportal.flolive.net/wrong", oneTruck)
+			require.Equal(t, providers.Error{
+				Reason: providers.ReasonBadRequest, Status: 500, AskAfter: time.Hour,
+				Message: `subscriber truck-12: floLIVE does not know the path (HTTP status 500, "No static resource"): base_url or a balance id is wrong`,
+			}, w.fails())
+			require.Equal(t, 1, w.requests.Len())
+		})
+	}
+}
+
+// TestNamesHideIdentifiers lets the provider say every identifier of a subscriber.
+func TestNamesHideIdentifiers(t *testing.T) {
+	body := fmt.Sprintf(`{"errorCode":"X_%s","errorMessage":"no %s, no %s and no %s","content":"","pageable":""}`,
+		truck.ICCID, truck.ICCID, truck.Pairs[0].IMSI, truck.Pairs[1].MSISDN)
+	bubble(t, "named", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, oneTruck)
+		for _, status := range []int{200, 404} {
+			w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Body: body, Status: status})
+			_, err := w.fetch()
+			require.ErrorContains(t, err, "subscriber truck-12: ")
+			require.ErrorContains(t, err, "X_…: no …, no … and no …")
+			require.NotRegexp(t, `\d{5}`, err.Error())
+			require.NotRegexp(t, `\d{5}`, fmt.Sprintf("%+v", *providers.AsError(err)))
+		}
+		require.NotContains(t, w.source(0).Key(), "truck")
+		require.NotContains(t, fmt.Sprintf("%v %+v", w.mask, w.config), "correct-horse")
+	})
+	bubble(t, "unnamed", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, strings.Replace(oneTruck, "name: truck-12, ", "", 1))
+		w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Code: flolivesim.CodeNoSubscriber})
+		_, err := w.fetch()
+		require.ErrorContains(t, err, "subscriber "+truck.ICCID+": ")
+		require.NotContains(t, w.source(0).Key(), truck.ICCID)
+	})
+}
+
+func TestKeyFollowsWhatIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := func(subscriber string) string {
+			return newWorld(t, flolivesim.Options{}, "subscribers: {list: [{"+subscriber+"}]}").source(0).Key()
+		}
+		require.Equal(t, key("type: imsi, value: 1, balance_ids: [a, b]"), key("type: imsi, value: 1, balance_ids: [b, a]"))
+		seen := map[string]string{}
+		for _, subscriber := range []string{
+			"type: imsi, value: 1", "type: imei, value: 1", "type: imsi, value: 2", "type: imsi, value: 1, name: a",
+			"type: imsi, value: 1, balance_ids: [a]", "type: imsi, value: 1, balance_ids: [a, b]", "type: imsi, value: 1, balance_ids: [ab]",
+			"type: imsi, value: 1, name: a, balance_ids: [a]", "type: imsi, value: 1, name: a a",
+		} {
+			k := key(subscriber)
+			require.Regexp(t, "^[0-9a-f]{16}$", k)
+			require.Empty(t, seen[k], subscriber)
+			seen[k] = subscriber
+		}
+	})
+}
+
+func TestOffers(t *testing.T) {
+	found := strings.Replace(oneTruck, ", balance_ids: [data, mixed]", "", 1)
+	const offer, balance = "GET /subscriber/iccid/8944501234567890123/offer", "GET /subscriber/iccid/8944501234567890123/balance/"
+	all := []providers.SubscriberBalance{data, money, sms}
+	bubble(t, "are asked for once a day", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{PageSize: 2}, found)
+		require.Equal(t, 1, w.source(0).Requests())
+		reading := w.mustFetch()
+		require.Equal(t, all, reading.Balances)
+		require.Equal(t, []string{"POST /auth/token", offer, offer, balance + "data", balance + "mixed"}, w.paths())
+		require.Equal(t, 2, w.source(0).Requests())
+		time.Sleep(24*time.Hour - 1)
+		require.Equal(t, reading, w.mustFetch())
+		require.Equal(t, []string{"POST /auth/token", balance + "data", balance + "mixed"}, w.paths())
+		time.Sleep(time.Nanosecond)
+		require.NotEqual(t, reading.Kept, w.mustFetch().Kept)
+		require.Equal(t, []string{offer, offer, balance + "data", balance + "mixed"}, w.paths())
+	})
+	bubble(t, "survive a restart", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, found)
+		kept := w.mustFetch().Kept
+		w.open(user, password, found)
+		w.paths()
+		roster, err := w.source(0).(providers.Keeper).Restore(kept)
+		require.NoError(t, err)
+		require.Empty(t, roster)
+		require.Equal(t, 2, w.source(0).Requests())
+		require.Equal(t, all, w.mustFetch().Balances)
+		require.Equal(t, []string{"POST /auth/token", balance + "data", balance + "mixed"}, w.paths())
+		for _, wrong := range []string{"x", "[]", `{"ids":[""]}`, `{"ids":["a b"]}`} {
+			_, err := w.source(0).(providers.Keeper).Restore([]byte(wrong))
+			require.Error(t, err, wrong)
+		}
+	})
+	bubble(t, "of a clock that is set back are asked for again", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, found)
+		_, err := w.source(0).(providers.Keeper).Restore(fmt.Appendf(nil, `{"at":%d,"ids":["old"]}`, time.Now().Add(time.Hour).Unix()))
+		require.NoError(t, err)
+		require.Equal(t, all, w.mustFetch().Balances)
+	})
+	bubble(t, "that have ended are asked for again", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, found)
+		w.mustFetch()
+		moved := truck
+		moved.Offers = truck.Offers[:1]
+		w.sim.Change(func(o *flolivesim.Options) { o.Subscribers = flolivesim.Listed{moved} })
+		require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
+		require.Equal(t, []providers.SubscriberBalance{data}, w.mustFetch().Balances)
+	})
+	bubble(t, "that fail fail all", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, found)
+		w.sim.Fail(string(flolivesim.KindOffers), flolivesim.Fault{Code: flolivesim.CodeNoSubscriber})
+		require.True(t, w.fails().Gone)
+	})
+	bubble(t, "may be none", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{Subscribers: flolivesim.Listed{{ICCID: truck.ICCID}}}, found)
+		reading := w.mustFetch()
+		require.Equal(t, "truck-12", reading.Subscriber)
+		require.Empty(t, reading.Balances)
+	})
+	bubble(t, "of odd forms are left out", func(t *testing.T) {
+		w := newWorld(t, flolivesim.Options{}, found)
+		w.sim.Fail(string(flolivesim.KindOffers), flolivesim.Fault{Body: `{"content":[7,null,{"id":null,"type":"USAGE"},{"id":"..","type":"USAGE"},{"id":"a b","type":"USAGE"},
+			{"id":"mixed","type":"money"},{"id":"mixed","type":"MONEY"},{"id":"data","type":"POOL"},{"id":"rate"}]}`})
+		require.Equal(t, []providers.SubscriberBalance{money, sms}, w.mustFetch().Balances)
+	})
+}
