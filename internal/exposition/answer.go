@@ -1,0 +1,73 @@
+package exposition
+
+import (
+	"errors"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
+// contribution is what an answer has of one family.
+type contribution struct {
+	name  string
+	forms []*form // none of them empty
+	size  int     // not encoded
+}
+
+// contributions returns the families that have any series.
+func (e *Exposition) contributions(c choice, parts Parts) []contribution {
+	var out []contribution
+	for _, family := range e.current().families {
+		if !parts.has(family.kind) {
+			continue
+		}
+		next := contribution{name: family.name}
+		for _, s := range family.segments {
+			f := e.form(s, c)
+			if f.body.size == 0 {
+				continue
+			}
+			if len(next.forms) == 0 {
+				next.size = f.head.size
+			}
+			next.forms = append(next.forms, f)
+			next.size += f.body.size
+		}
+		if len(next.forms) > 0 {
+			out = append(out, next)
+		}
+	}
+	return out
+}
+
+// answer puts the answer to a request together. It returns false if there is
+// nothing to show but an error, which promhttp has a way to tell.
+func (e *Exposition) answer(c choice, parts Parts) (*answer, bool) {
+	data := e.contributions(c, parts)
+	var own []*dto.MetricFamily // sorted by name
+	if parts.Own {
+		var err error
+		if own, err = e.opts.Own.Gather(); err != nil {
+			if len(own)+len(data) == 0 {
+				return nil, false
+			}
+			e.report(err)
+		}
+	}
+	a := newAnswer(c)
+	var errs []error
+	for _, d := range data {
+		for len(own) > 0 && own[0].GetName() < d.name {
+			errs = append(errs, a.addOwn(own[0]))
+			own = own[1:]
+		}
+		a.addKept(d)
+	}
+	for _, f := range own {
+		errs = append(errs, a.addOwn(f))
+	}
+	errs = append(errs, a.finish())
+	if err := errors.Join(errs...); err != nil {
+		e.report(err)
+	}
+	return a, true
+}

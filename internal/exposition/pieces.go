@@ -1,0 +1,118 @@
+package exposition
+
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"net/http"
+	"strconv"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+)
+
+// answer is the body of an answer in pieces, most of which are kept ones.
+type answer struct {
+	choice
+	pieces [][]byte
+	size   int // of the pieces
+	plain  int // of what they stand for
+	sum    sum // of what they stand for
+
+	fresh   bytes.Buffer // what follows the pieces, not encoded
+	encoder expfmt.Encoder
+}
+
+func newAnswer(c choice) *answer {
+	a := &answer{choice: c, sum: emptySum}
+	a.encoder = expfmt.NewEncoder(&a.fresh, c.contentType)
+	if c.encoding == gzipped {
+		a.add(gzipHeader)
+	}
+	return a
+}
+
+func (a *answer) add(piece []byte) {
+	a.pieces = append(a.pieces, piece)
+	a.size += len(piece)
+}
+
+// addOwn adds a family that is not kept. One that cannot be written is left out.
+func (a *answer) addOwn(f *dto.MetricFamily) error {
+	before := a.fresh.Len()
+	err := a.encoder.Encode(f)
+	if err != nil {
+		a.fresh.Truncate(before)
+	}
+	return err
+}
+
+func (a *answer) addKept(c contribution) {
+	if a.format == protobuf {
+		a.fresh.Write(binary.AppendUvarint(nil, uint64(c.size)))
+	}
+	a.flush()
+	a.addBlock(c.forms[0].head)
+	for _, f := range c.forms {
+		a.addBlock(f.body)
+	}
+}
+
+func (a *answer) addBlock(b block) {
+	a.add(b.data[a.encoding])
+	a.plain += b.size
+	a.sum = a.sum.followedBy(b.sum)
+}
+
+// worthDeflating is the size from which what is fresh gets smaller by deflating.
+const worthDeflating = 128
+
+// flush makes what is fresh a piece.
+func (a *answer) flush() {
+	if a.fresh.Len() == 0 {
+		return
+	}
+	plain := bytes.Clone(a.fresh.Bytes())
+	a.fresh.Reset()
+	a.plain += len(plain)
+	switch {
+	case a.encoding == identity:
+		a.add(plain)
+		return
+	case len(plain) < worthDeflating:
+		a.add(stored(plain))
+	default:
+		a.add(quick.deflate(plain))
+	}
+	a.sum = a.sum.followedBy(sumOf(plain))
+}
+
+// finish adds what comes at the end.
+func (a *answer) finish() error {
+	var err error
+	if closer, ok := a.encoder.(expfmt.Closer); ok {
+		err = closer.Close() // # EOF in OpenMetrics
+	}
+	a.flush()
+	if a.encoding == gzipped {
+		a.add(lastBlock)
+		a.add(gzipTrailer(a.sum.crc, a.plain))
+	}
+	return err
+}
+
+// write sends the answer.
+func (a *answer) write(w http.ResponseWriter, r *http.Request) error {
+	maps.Copy(w.Header(), a.header)
+	w.Header().Set("Content-Length", strconv.Itoa(a.size))
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	for _, piece := range a.pieces {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
