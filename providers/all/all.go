@@ -4,6 +4,8 @@ package all
 import (
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight"
+	"github.com/balance-exporter/balance_exporter/providers/flolive"
+	"github.com/balance-exporter/balance_exporter/providers/yeastar"
 )
 
 // Providers returns every provider, in the order in which they are shown. A new
@@ -11,6 +13,8 @@ import (
 func Providers() []providers.Provider {
 	return []providers.Provider{
 		eightxeight.Provider,
+		yeastar.Provider,
+		flolive.Provider,
 	}
 }
 
