@@ -1,0 +1,81 @@
+// Package demo is the exporter's world without a network: simulators of the
+// providers, invented accounts on them, and the configuration to read them.
+package demo
+
+import (
+	_ "embed"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
+	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
+	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
+)
+
+//go:embed demo.yml
+var accounts string
+
+// Config returns the configuration of the demo: demo.yml and its subscribers.
+func Config() []byte {
+	var text strings.Builder
+	text.WriteString(accounts)
+	fleet := flolivesim.Fleet(fleetSize, fleetSeed)
+	now := time.Now()
+	for i := range fleetSize {
+		writeSubscriber(&text, fleet.At(i, now).ICCID, fmt.Sprintf("truck-%03d", i+1))
+	}
+	writeSubscriber(&text, "8900000000000000000", "scrapped-truck")
+	return []byte(text.String())
+}
+
+func writeSubscriber(w io.Writer, iccid, name string) {
+	_, _ = fmt.Fprintf(w, "        - {type: iccid, value: %q, name: %s}\n", iccid, name)
+}
+
+// The fleet's subscribers exist, but for the last one that Config names.
+const (
+	fleetSize = 199
+	fleetSeed = 1
+)
+
+// Network returns the providers that [Config] reads, and nothing else, as the bottom of a
+// request chain. Balances start to fall now.
+func Network() http.RoundTripper {
+	start := time.Now()
+	sms := eightxeightsim.New(eightxeightsim.Options{
+		Accounts: []eightxeightsim.Account{{
+			ID: "0f0e0d0c-0000-4000-8000-000000000001", APIKey: "demo-key-of-messaging", Currency: "USD",
+			// It falls below the threshold of 500 after about two minutes, and is
+			// topped up a good two minutes later.
+			Balance: eightxeightsim.Traffic{
+				Start: start, Opening: 560, Spend: 0.5, Day: 10 * time.Minute,
+				Low: 430, TopUp: 400,
+			},
+			Prices: eightxeightsim.DemoPrices(1, "USD"),
+		}, {
+			ID: "0f0e0d0c-0000-4000-8000-000000000002", APIKey: "demo-key-of-invoiced", Postpaid: true,
+			Prices: eightxeightsim.FixedPrices(),
+		}},
+		Shape: eightxeightsim.Shape{Form: eightxeightsim.FormExample},
+		// What the real service allows is far more; a demo shows that less is kept.
+		Quota: &eightxeightsim.Quota{Requests: 1, Per: time.Second, Burst: 10},
+	})
+	partner := yeastarsim.New(yeastarsim.Options{
+		ClientID: "demo-partner", ClientSecret: "demo-secret-of-partner",
+		AccessLife: 4 * time.Minute,
+	})
+	fleet := flolivesim.New(flolivesim.Options{
+		Subscribers: flolivesim.Fleet(fleetSize, fleetSeed),
+		Username:    "demo@example.com", Password: "demo-password-of-fleet",
+		TokenLife: 10 * time.Minute,
+	})
+	network := &simulate.Network{}
+	network.Handle("sms.8x8.com", sms)
+	network.Handle("openapi.partner.yeastar.com", partner)
+	network.Handle("floportal.flolive.net", fleet)
+	return network
+}
