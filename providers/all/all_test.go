@@ -2,7 +2,9 @@ package all_test
 
 import (
 	"net/url"
+	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,4 +36,18 @@ func TestProviders(t *testing.T) {
 	}
 	_, ok := all.Lookup("unheard-of")
 	require.False(t, ok)
+}
+
+// The first table of the README is the list that users read.
+func TestReadmeListsTheProviders(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	_, table, ok := strings.Cut(string(text), "| provider | what it reads |")
+	require.True(t, ok, "the README has the table of providers")
+	table, _, _ = strings.Cut(table, "\n\n")
+	var listed []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9]+)` \\|").FindAllStringSubmatch(table, -1) {
+		listed = append(listed, m[1])
+	}
+	require.Equal(t, all.Names(), listed)
 }
