@@ -1,0 +1,45 @@
+# The usual targets. CI runs .ci/run, which calls the same commands.
+GO ?= go
+GOLANGCI_LINT_VERSION = v2.15.0
+FUZZTIME ?= 5s
+
+.PHONY: all build test race lint fuzz bench generate rules e2e soak image clean
+
+all: lint test build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o balance_exporter .
+
+test:
+	$(GO) test ./...
+
+# The race detector, and the property tests at their long setting.
+race:
+	BALANCE_EXPORTER_SLOW=1 $(GO) test -race -timeout 30m ./...
+
+lint:
+	$(GO) vet ./...
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
+
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./...
+
+# Files that are made from others.
+generate:
+	$(GO) test ./collector -run TestDocumentation -update
+	$(GO) test ./examples -run TestPrometheusRuleIsAlertsYML -update
+
+e2e:
+	cd e2e && $(GO) test -timeout 30m ./...
+
+soak:
+	$(GO) test -tags soak -run TestSoak -timeout 30m -v .
+
+image:
+	docker build -t balance_exporter .
+
+clean:
+	rm -f balance_exporter
