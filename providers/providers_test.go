@@ -18,8 +18,9 @@ func TestOneLine(t *testing.T) {
 		" a\tb\x00c\u202ed ": "a b c d",
 		"bytes \xff\xfe":     "bytes",
 		"ten of it.":         "ten of it.",
-		"one of too many":    "one of too…",
-		"üüüüüüüüüüü":        "üüüüüüüüüü…",
+		"one of too many":    "one of…",
+		"üüüüüüüüüüü":        "…",
+		"üü üüüüü üü":        "üü üüüüü…",
 	} {
 		assert.Equal(t, want, providers.OneLine(text, 10), "%q", text)
 	}

@@ -91,8 +91,8 @@ func TestErrors(t *testing.T) {
 			Reason: providers.ReasonUnavailable, ID: "db9dced4-3534-4d86-9d18-6b448af0d621",
 			Message: `8x8 is out of order (HTTP status 500, code 1200): "Request was not authenticated properly"`,
 		}},
-		"long message": {500, `{"message":"` + strings.Repeat("ü", 201) + `"}`, providers.Error{
-			Reason: providers.ReasonUnavailable, Message: `8x8 is out of order (HTTP status 500): "` + strings.Repeat("ü", 200) + `…"`,
+		"long message": {500, `{"message":"` + strings.Repeat("ü ", 101) + `"}`, providers.Error{
+			Reason: providers.ReasonUnavailable, Message: `8x8 is out of order (HTTP status 500): "` + strings.TrimSpace(strings.Repeat("ü ", 100)) + `…"`,
 		}},
 		"message with control characters": {500, `{"message":" a\r\n\u001b[31mb\u202e\u0000  c "}`, providers.Error{
 			Reason: providers.ReasonUnavailable, Message: `8x8 is out of order (HTTP status 500): "a [31mb c"`,
