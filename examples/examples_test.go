@@ -8,6 +8,7 @@ package examples_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -608,7 +609,7 @@ func TestYAMLFilesAreYAML(t *testing.T) {
 		for {
 			var document any
 			err := dec.Decode(&document)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			if err != nil {
