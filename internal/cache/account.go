@@ -84,6 +84,9 @@ func (a *account) open() {
 	if err != nil {
 		_ = level.Warn(a.logger).Log("msg", "starting without the kept quota of the account", "err", err)
 	}
+	if a.before != nil && kept.Reason == providers.ReasonAuth {
+		kept.Quota.BlockedUntil = time.Time{} // the credentials may be what has changed
+	}
 	a.Gate.Resume(kept, func(now state.Account) error { return store.SaveAccount(a.ID, now) })
 
 	known := map[string]*snapshot.Snapshot{}
@@ -178,7 +181,11 @@ func sane(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot
 	if mended.Failure == nil && !mended.FetchedAt.IsZero() {
 		mended.DueAt = mended.FetchedAt.Add(max(interval, s.Reading.AskAfter))
 	}
-	if latest := now.Add(max(interval, s.Reading.AskAfter, quota.MaxBlock)); mended.DueAt.After(latest) {
+	longest := max(interval, s.Reading.AskAfter)
+	if mended.Failure != nil {
+		longest = quota.MaxBlock // no back-off is longer, though an interval may be
+	}
+	if latest := now.Add(longest); mended.DueAt.After(latest) {
 		mended.DueAt = latest
 	}
 	return &mended

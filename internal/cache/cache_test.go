@@ -255,6 +255,22 @@ func TestOldStateOfAnotherSourceIsDropped(t *testing.T) {
 	})
 }
 
+func TestChangedConfigurationEndsARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := balanceSource(func(context.Context) (providers.Reading, error) {
+			return providers.Reading{}, providers.Errorf(providers.ReasonAuth, "wrong key")
+		})
+		c := newCache(t, state.NewMemory(), account("a", "1", refused))
+		scrape(t, c)
+		c.Replace([]cache.Account{account("a", "1", refused)})
+		scrape(t, c)
+		assert.Equal(t, 1, refused.times(), "a reload of the same does not")
+		c.Replace([]cache.Account{account("a", "2", balanceSource(balance(1)))})
+		scrape(t, c)
+		assert.Equal(t, []float64{1}, amounts(c))
+	})
+}
+
 func TestReplaceDuringAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(ctx context.Context) (providers.Reading, error) {
