@@ -1,0 +1,65 @@
+package e2e
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What Prometheus's and Alertmanager's own tools say to what users are given.
+func TestExamplesPassTheToolsChecks(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string][]string{
+		"rules":                   {"promtool", "check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"},
+		"unit tests of the rules": {"promtool", "test", "rules", "alerts_test.yml"},
+		"configuration":           {"promtool", "check", "config", "--lint=all", "--lint-fatal", "prometheus.yml"},
+		"compose's configuration": {"promtool", "check", "config", "--syntax-only", "compose/prometheus.yml"},
+		"Alertmanager":            {"amtool", "check-config", "alertmanager.yml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := command[1:]
+			last := &args[len(args)-1]
+			*last = filepath.Join(examples, *last)
+			out, err := output(t, nil, command[0], args...)
+			assert.NoError(t, err, out)
+		})
+	}
+}
+
+// promtool parses the demo's metrics and finds nothing to blame in their names, types
+// and help texts.
+func TestMetricsPassPromtool(t *testing.T) {
+	t.Parallel()
+	demo := startDemo(t)
+	body, _, err := get(http.DefaultClient, demo.url("/metrics"), nil)
+	require.NoError(t, err)
+	require.Contains(t, string(body), "\naccount_balance{")
+	few := firstOfEach(string(body), 50)
+	out, err := output(t, []byte(few), "promtool", "check", "metrics")
+	assert.NoError(t, err, out)
+	assert.Empty(t, out)
+
+	out, err = output(t, []byte(few+"# TYPE bad_count gauge\nbad_count 1\n"), "promtool", "check", "metrics")
+	assert.Error(t, err, "promtool finds nothing in anything: %s", out)
+}
+
+// firstOfEach leaves at most n series of each family. For thousands promtool needs many
+// seconds, and names, types and help texts are the same for all.
+func firstOfEach(text string, n int) string {
+	var out strings.Builder
+	left := n
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			left = n
+		} else if left--; left < 0 {
+			continue
+		}
+		out.WriteString(line)
+	}
+	return out.String()
+}

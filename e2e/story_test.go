@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The demo's balance falls below its threshold, somebody is told, it is topped up, and
+// somebody is told of that.
+//
+// prometheus.yml is changed in its addresses only. So that nobody waits for half an
+// hour, the rules are evaluated every 5 s instead of every minute, BalanceLow has a
+// `for` of 10 s and a `keep_firing_for` of 20 s, and Alertmanager groups for 2 s. The
+// demo takes its own time: about five minutes.
+func TestLowBalanceIsToldAndSoIsTheTopUp(t *testing.T) {
+	t.Parallel()
+	demo, hook := startDemo(t), startHook(t)
+	alertmanager := startAlertmanager(t, hook)
+	rules := readRules(t)
+	rules.every(t, "5s")
+	low := rules.alert(t, "BalanceLow")
+	require.Equal(t, "2m", low.For, "the comment above needs a look")
+	low.For, low.KeepFiringFor = "10s", "20s"
+	prom := startPrometheus(t, prometheusConfig{
+		main: replace(t, readExample(t, "prometheus.yml"),
+			"localhost:10062", demo.address, "localhost:9093", alertmanager),
+		rules: map[string]string{"alerts.yml": rules.text(t)},
+	})
+
+	const account = `{provider="8x8", account="messaging", currency="USD"}`
+	prom.becomes(90*time.Second, `account_balance`+account+` > bool account_balance_low_threshold`, 1)
+	assert.Empty(t, hook.about("BalanceLow", "messaging"), "nothing is told while there is enough")
+
+	states := func(want ...string) func() error {
+		return func() error {
+			if got := statuses(hook.about("BalanceLow", "messaging")); len(got) < len(want) {
+				return fmt.Errorf("told %q, expected %q", got, want)
+			}
+			return nil
+		}
+	}
+	eventually(t, 6*time.Minute, states("firing"), prom.process, demo.process)
+	prom.mustBe(1, `account_balance`+account+` < bool account_balance_low_threshold`)
+	first := hook.about("BalanceLow", "messaging")[0]
+	assert.Equal(t, "ticket", first.receiver)
+	assert.Equal(t, map[string]string{
+		"alertname": "BalanceLow", "severity": "warning", "job": "balance_exporter",
+		"provider": "8x8", "account": "messaging", "currency": "USD",
+	}, first.labels)
+	assert.Regexp(t, `messaging of 8x8 has 4\d\d\.\d\d USD left`, first.annotations["description"])
+	assert.Contains(t, first.annotations["runbook_url"], "#balancelow")
+
+	eventually(t, 6*time.Minute, states("firing", "resolved"), prom.process, demo.process)
+	prom.mustBe(1, `account_balance`+account+` > bool account_balance_low_threshold`)
+	assert.Equal(t, []string{"firing", "resolved"}, statuses(hook.about("BalanceLow", "messaging")))
+}
