@@ -151,11 +151,11 @@ func TestStatusPage(t *testing.T) {
 		assert.NotContains(t, w.Body.String(), "<b>messaging")
 		text := strings.Join(strings.Fields(regexp.MustCompile(`(?s)<style>.*</style>|<[^>]*>`).ReplaceAllString(w.Body.String(), " ")), " ")
 		assert.Equal(t, "balance_exporter balance_exporter development build · 2000-01-01 00:00:00 UTC Metrics Health Readiness Documentation "+
-			"&lt;b&gt;messaging&lt;/b&gt; 8x8 · prepaid Quota: 40 % 2 of 5 used, 1 back per second · demand 7200 requests per hour above the limit: values get older than their interval "+
+			"&lt;b&gt;messaging&lt;/b&gt; 8x8 · prepaid Quota: 40 % 2 of 5 used, 1 back per second · requests demanded: 7200 per hour above the limit: values get older than their interval "+
 			"Cool-down: nothing is sent for 1m 30s (rate_limited) "+
 			"balance works Value 149309.7985931 USD Last read 1m 15s ago Next at the first scrape in 30s Interval 1m "+
 			"prices fails Last read never Next at the next scrape Interval 1d 1h forbidden , 3 times in a row says &lt;no&gt; Id for the provider's support: c388daa9 "+
-			"fleet flolive Quota: 0 % 0 of 2 used, 2 back per second · demand 0 requests per hour "+
+			"fleet flolive Quota: 0 % 0 of 2 used, 2 back per second · requests demanded: 0 per hour "+
 			"subscribers not asked yet Last read never Next at the next scrape Interval 15m Subscribers 10: 5 fresh, 1 stale, 2 failed, 2 pending 80 % "+
 			"Values are read when Prometheus scrapes, at most once in their interval. This page asks no provider.", text)
 	})

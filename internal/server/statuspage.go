@@ -83,7 +83,7 @@ func pageOf(a snapshot.Account, now time.Time) pageAccount {
 		Provider: a.Provider, Name: a.Account, Billing: string(a.Billing),
 		Quota:        fmt.Sprintf("%.0f of %d used, %s back per second", a.QuotaUsed, a.Limit.Burst, number(a.Limit.PerSecond())),
 		QuotaPercent: min(100, int(100*a.QuotaUsed/float64(a.Limit.Burst))),
-		Demand:       fmt.Sprintf("%s requests per hour", number(a.PlannedPerSecond*3600)),
+		Demand:       number(a.PlannedPerSecond*3600) + " per hour",
 		OverDemand:   a.PlannedPerSecond > a.Limit.PerSecond(),
 	}
 	if !a.CooldownUntil.IsZero() {
