@@ -83,6 +83,23 @@ accounts:
 	assert.Contains(t, stderr, "demands 66 requests per hour and the rate limit allows 60")
 }
 
+func TestExampleConfiguration(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("examples", "config.yml"))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	for _, name := range []string{"8x8", "yeastar", "flolive"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("a-secret-of-tests\n"), 0o600))
+	}
+	file := filepath.Join(dir, "config.yml")
+	require.NoError(t, os.WriteFile(file, bytes.ReplaceAll(text, []byte("/run/secrets"), []byte(dir)), 0o600))
+	code, stdout, stderr := program(t, "--config.check", "--config.file="+file)
+	assert.Equal(t, 0, code)
+	assert.Empty(t, stderr)
+	for _, name := range []string{"messaging", "partner", "fleet"} {
+		assert.Contains(t, stdout, name)
+	}
+}
+
 func TestOnceOnTheDemo(t *testing.T) {
 	code, stdout, stderr := program(t, "--demo", "--once", "--log.level=error")
 	for _, name := range []string{"account_balance{", "sms_price{", "balance_exporter_up{"} {
