@@ -3,7 +3,7 @@ GO ?= go
 GOLANGCI_LINT_VERSION = v2.15.0
 FUZZTIME ?= 5s
 
-.PHONY: all build test race lint fuzz bench generate rules e2e soak image clean
+.PHONY: all build test race long lint fuzz bench generate rules e2e soak image clean
 
 all: lint test build
 
@@ -13,9 +13,12 @@ build:
 test:
 	$(GO) test ./...
 
-# The race detector, and the property tests at their long setting.
 race:
-	BALANCE_EXPORTER_SLOW=1 $(GO) test -race -timeout 30m ./...
+	$(GO) test -race -timeout 30m ./...
+
+# The property tests at their long setting; docs/reliability.md says more.
+long:
+	BALANCE_EXPORTER_CASES=300 BALANCE_EXPORTER_SLOW=1 $(GO) test -timeout 30m .
 
 lint:
 	$(GO) vet ./...
