@@ -106,6 +106,8 @@ func oneLife(t *testing.T, binary, config, state string, life time.Duration) (st
 		select {
 		case <-end:
 			if last != "" {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait() // until then the log is written
 				return log.String(), last
 			}
 			end = time.After(100 * time.Millisecond) // not up yet on a busy machine

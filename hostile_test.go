@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,16 +237,16 @@ func TestResetAtEachByte(t *testing.T) {
 					if a.expire != nil && e.login {
 						a.expire()
 					}
-					whole := 0
+					var whole atomic.Int64
 					a.faults.Add(simulate.Rule{Times: 1, Match: e.matches, Fault: func(next http.Handler) http.Handler {
 						return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 							c := &capture{ResponseWriter: discard{}, watch: a.watch}
 							next.ServeHTTP(c, r)
-							whole = c.body.Len()
-							simulate.ResetAfter(min(n, whole))(simulate.Body(c.body.String())(nil)).ServeHTTP(rw, r)
+							whole.Store(int64(c.body.Len()))
+							simulate.ResetAfter(min(n, c.body.Len()))(simulate.Body(c.body.String())(nil)).ServeHTTP(rw, r)
 						})
 					}})
-					for whole == 0 {
+					for whole.Load() == 0 {
 						time.Sleep(e.every())
 						w.metrics("/metrics")
 					}
@@ -264,7 +265,7 @@ func TestResetAtEachByte(t *testing.T) {
 						require.Contains(t, []providers.Reason{providers.ReasonUnavailable, providers.ReasonBadResponse}, reason)
 					}
 					require.Equal(t, before, e.values(series), "after %d bytes", n)
-					if n >= whole {
+					if n >= int(whole.Load()) {
 						break
 					}
 					time.Sleep(10 * time.Second)

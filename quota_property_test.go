@@ -142,7 +142,9 @@ func (w *world) settle(a *simAccount) {
 		// not seen to be asked for.
 		a.watch.forgetSince(time.Time{})
 	}
+	a.watch.mu.Lock() // a request of the old life may be on its way yet
 	a.interval = interval
+	a.watch.mu.Unlock()
 	a.maxAge = a.interval * time.Duration(1+rng.IntN(10))
 	a.timeout = pick(rng, time.Second, 10*time.Second, 30*time.Second)
 }
