@@ -87,7 +87,7 @@ func (a *account) open() {
 	if a.before != nil && kept.Reason == providers.ReasonAuth {
 		kept.Quota.BlockedUntil = time.Time{} // the credentials may be what has changed
 	}
-	a.Gate.Resume(kept, func(now state.Account) error { return store.SaveAccount(a.ID, now) })
+	a.Gate.Resume(kept, a.saver())
 
 	known := map[string]*snapshot.Snapshot{}
 	if a.before != nil {
@@ -117,6 +117,19 @@ func (a *account) open() {
 	}
 	if len(stale) > 0 {
 		store.DropSources(a.ID, stale)
+	}
+}
+
+// saver returns what keeps the account's quota. That it does not work is told once,
+// and again when it has worked in between; the gate calls it under its lock.
+func (a *account) saver() func(state.Account) {
+	failing := false
+	return func(now state.Account) {
+		err := a.cache.opts.Store.SaveAccount(a.ID, now)
+		if err != nil && !failing {
+			_ = level.Error(a.logger).Log("msg", "cannot keep the quota: a restart would spend it again", "err", err)
+		}
+		failing = err != nil
 	}
 }
 

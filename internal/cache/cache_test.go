@@ -427,3 +427,29 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 		assert.True(t, slices.Equal(before[1:], after[1:]), "the fleet has not changed")
 	})
 }
+
+// full is a store on a full disk.
+type full struct{ state.Store }
+
+func (full) SaveAccount(string, state.Account) error { return errors.New("no space left") }
+
+func TestQuotaThatCannotBeKeptIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := account("a", "")
+		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
+			assert.NoError(t, a.Gate.Wait(ctx))
+			return balance(1)(ctx)
+		})
+		a.Sources = []providers.Source{src}
+		var out bytes.Buffer
+		c := cache.New(cache.Options{Store: full{state.NewMemory()}, Logger: log.NewLogfmtLogger(&out), MaxWait: 2 * time.Second})
+		c.Replace([]cache.Account{a})
+		defer c.Close()
+		for range 3 {
+			scrape(t, c)
+			time.Sleep(time.Minute)
+		}
+		assert.Equal(t, 3, src.times(), "the account is read all the same")
+		assert.Equal(t, "level=error provider=p account=a msg=\"cannot keep the quota: a restart would spend it again\" err=\"no space left\"\n", out.String())
+	})
+}

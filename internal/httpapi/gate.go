@@ -40,7 +40,7 @@ func backOff(first time.Duration, n int) time.Duration {
 // during a cool-down. Of several that wait, the one goes first whose source is
 // the latest relative to its interval.
 type Gate struct {
-	save    func(state.Account) error
+	save    func(state.Account)
 	secrets []*secret.Value
 
 	mu          sync.Mutex
@@ -50,7 +50,6 @@ type Gate struct {
 	waiting     []*waiter
 	paused      int         // answers "too many requests" that are being read
 	timer       *time.Timer // runs grant when the next request is allowed; nil if none waits
-	unsaved     error
 }
 
 // waiter is a request at the gate.
@@ -87,10 +86,9 @@ func NewGate(limit quota.Limit, secrets ...*secret.Value) *Gate {
 }
 
 // Resume lets the gate go on from kept. From now on save is called with each
-// change, and before a request is let through. Its error is reported by
-// [Gate.Unsaved] and does not stop the request, for an exporter that cannot write
-// its state is still worth having.
-func (g *Gate) Resume(kept state.Account, save func(state.Account) error) {
+// change, and before a request is let through. It has no error, for an exporter that
+// cannot write its state is still worth having.
+func (g *Gate) Resume(kept state.Account, save func(state.Account)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.account, g.save = kept, save
@@ -170,16 +168,8 @@ func (g *Gate) latest(now time.Time) int {
 
 func (g *Gate) keep() {
 	if g.save != nil {
-		g.unsaved = g.save(g.account)
+		g.save(g.account)
 	}
-}
-
-// Unsaved returns the error of the last attempt to keep the gate's state; nil if
-// it worked.
-func (g *Gate) Unsaved() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.unsaved
 }
 
 // Limiting is called with the first byte of an answer "too many requests", and its

@@ -150,7 +150,7 @@ func TestQuotaIsKeptBeforeItIsSpent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := httpapi.NewGate(onePerSecond)
 		var kept state.Account
-		gate.Resume(state.Account{}, func(a state.Account) error { kept = a; return nil })
+		gate.Resume(state.Account{}, func(a state.Account) { kept = a })
 		require.NoError(t, gate.Wait(t.Context()))
 		require.NoError(t, gate.Wait(t.Context()))
 
