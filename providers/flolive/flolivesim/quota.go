@@ -12,28 +12,3 @@ type Quota struct {
 	Burst    int // less than one is one
 	Hint     Hint
 }
-
-// meter is the use made of a quota so far. What is refused uses nothing.
-type meter struct {
-	full       time.Time // when the whole burst is available again
-	violations int
-}
-
-// take takes one request, or returns how long it came too early.
-func (m *meter) take(q Quota, now time.Time) (wait time.Duration, ok bool) {
-	if q.Requests <= 0 {
-		return 0, true
-	}
-	interval := q.Per / time.Duration(q.Requests)
-	full := m.full
-	if full.Before(now) {
-		full = now
-	}
-	full = full.Add(interval)
-	if wait := full.Sub(now) - time.Duration(max(1, q.Burst))*interval; wait > 0 {
-		m.violations++
-		return wait, false
-	}
-	m.full = full
-	return 0, true
-}

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // The customer whose subscribers are listed where [Options] name none.
@@ -147,7 +149,7 @@ type Server struct {
 	mu       sync.Mutex
 	options  Options
 	faults   map[string]Fault
-	meter    meter
+	meter    simulate.Meter
 	tokens   map[string]time.Time // until when each is valid
 	cursors  map[string]cursor
 	issued   int
@@ -190,7 +192,7 @@ func (s *Server) Logins() int {
 func (s *Server) Violations() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.meter.violations
+	return s.meter.Violations
 }
 
 // ExpireTokens makes every token issued so far invalid, but not
@@ -219,7 +221,8 @@ func (s *Server) answer(r *http.Request, body []byte) answer {
 	to := parseRoute(r.Method, r.URL.Path)
 	s.requests[to.kind]++
 
-	if wait, ok := s.meter.take(s.options.Quota, now); !ok {
+	quota := s.options.Quota
+	if wait, ok := s.meter.Take(quota.Requests, quota.Per, quota.Burst, now); !ok {
 		return throttled(wait, s.options.Quota.Hint, now)
 	}
 	if fault, ok := s.fault(r.URL.Path, to.kind); ok {

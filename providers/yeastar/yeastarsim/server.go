@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // The paths that the simulator serves; every other one is answered with 404.
@@ -128,7 +130,7 @@ type Server struct {
 	mu       sync.Mutex
 	options  Options
 	faults   map[string]Fault
-	meter    meter
+	meter    simulate.Meter
 	tokens   tokens
 	counters Counters
 }
@@ -163,7 +165,7 @@ func (s *Server) Counters() Counters {
 func (s *Server) Violations() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.meter.violations
+	return s.meter.Violations
 }
 
 // ExpireTokens makes every access token issued so far invalid.
@@ -199,7 +201,8 @@ func (s *Server) answer(r *http.Request) answer {
 	form, formErr := parseForm(r)
 	s.count(r, form)
 
-	if wait, ok := s.meter.take(s.options.Quota, now); !ok {
+	quota := s.options.Quota
+	if wait, ok := s.meter.Take(quota.Requests, quota.Per, quota.Burst, now); !ok {
 		return s.throttled(wait, s.options.Quota.Hint, now)
 	}
 	if fault, ok := s.fault(r.URL.Path); ok {
