@@ -100,7 +100,7 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 
 	limited := func(time.Duration) {}
 	if resp.StatusCode == http.StatusTooManyRequests {
-		limited = c.opts.Gate.Limiting()
+		limited = c.opts.Gate.Limiting(RetryAfter(resp.Header, nil, time.Now()))
 	}
 	check := call.Check
 	if check == nil {

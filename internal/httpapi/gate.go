@@ -172,10 +172,11 @@ func (g *Gate) keep() {
 	}
 }
 
-// Limiting is called with the first byte of an answer "too many requests", and its
-// result with the last, which may say for how long: 0 if it does not. In between
-// nothing is sent, and what is kept holds the account for the shortest time.
-func (g *Gate) Limiting() (done func(retryAfter time.Duration)) {
+// Limiting is called with the first byte of an answer "too many requests" and with
+// what its header says of how long, and its result with the last byte and with what
+// all of the answer says: 0 if it does not say. In between nothing is sent, and the
+// account is held already, for a process that is killed in between.
+func (g *Gate) Limiting(atLeast time.Duration) (done func(retryAfter time.Duration)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -186,7 +187,7 @@ func (g *Gate) Limiting() (done func(retryAfter time.Duration)) {
 	}
 	g.account.LimitedAt = now
 	g.paused++
-	g.hold(now, limitedBackOff, providers.ReasonRateLimited)
+	g.hold(now, max(atLeast, limitedBackOff), providers.ReasonRateLimited)
 	return func(retryAfter time.Duration) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -201,7 +202,7 @@ func (g *Gate) Limiting() (done func(retryAfter time.Duration)) {
 // RateLimited holds the account after an answer "too many requests": for
 // retryAfter, or for a time that doubles with each such answer in a row if
 // retryAfter is 0. A hold that is in force is never shortened.
-func (g *Gate) RateLimited(retryAfter time.Duration) { g.Limiting()(retryAfter) }
+func (g *Gate) RateLimited(retryAfter time.Duration) { g.Limiting(retryAfter)(retryAfter) }
 
 // Refused holds the account after its credentials were refused, for a time that
 // doubles with each refusal in a row, or until a secret changes.

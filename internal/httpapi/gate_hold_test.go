@@ -60,6 +60,33 @@ func TestNothingIsSentWhileA429IsRead(t *testing.T) {
 	}
 }
 
+// A process that is killed while it reads a 429 has seen its header, and keeps to it
+// in its next life.
+func TestKeptHoldWhileA429IsRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		header http.Header
+		want   time.Duration
+	}{
+		"told by the header": {http.Header{"Retry-After": {"600"}}, 10 * time.Minute},
+		"told by the body":   {nil, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var kept state.Account
+				gate := plenty()
+				gate.Resume(state.Account{}, func(now state.Account) { kept = now })
+				limit := simulate.Status(429, "application/json", `{"message":"Please try again in 60 second(s)."}`, c.header)
+				client, _ := newClient(simulate.Transport(simulate.SlowDrip(5*time.Second, 1000)(limit(nil))), "http://h.example", gate)
+				start := time.Now()
+				go func() { _, _ = get(client, "/") }()
+				synctest.Wait()
+				assert.Equal(t, start.Add(c.want), kept.Quota.BlockedUntil)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
 // A changed secret ends the hold of refused credentials, and no other.
 func TestChangedSecretDoesNotEndA429(t *testing.T) {
 	for name, hold := range map[string]func(g *httpapi.Gate){
