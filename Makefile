@@ -18,6 +18,7 @@ race:
 
 # The property tests at their long setting; docs/reliability.md says more.
 long:
+	BALANCE_EXPORTER_CASES=3000 $(GO) test -run TestQuotaHolds -timeout 40m .
 	BALANCE_EXPORTER_CASES=300 BALANCE_EXPORTER_SLOW=1 $(GO) test -timeout 30m .
 
 lint:

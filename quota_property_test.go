@@ -48,7 +48,7 @@ func forSeeds(t *testing.T, failed []uint64, usual uint64, check func(t *testing
 }
 
 // quotaFailures are the seeds of failures that were found and mended.
-var quotaFailures = []uint64{31, 188, 208, 211, 751}
+var quotaFailures = []uint64{31, 188, 208, 211, 272, 751, 1153}
 
 // Whatever scrapers, providers and operators do, an account never sends more than
 // its limit in any window, nothing before a cool-down ends, and nothing for a

@@ -90,6 +90,11 @@ type Call struct {
 	// Query is the encoded query without the question mark; may be empty.
 	Query  string
 	Header http.Header
+	// Authorize, if not nil, returns further header lines. It is called when the
+	// quota lets the request through: in a fleet that may be minutes after Do, and a
+	// token from then have ended. On an error nothing is sent, no request is spent,
+	// and Do returns that error as its cause if it is [ErrNotAsked].
+	Authorize func() (http.Header, error)
 	// Body is sent as it is; nil for none.
 	Body []byte
 	// Large lets the answer have 64 MiB instead of 1 MiB and takes one of the

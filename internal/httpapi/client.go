@@ -196,6 +196,9 @@ func (c *Client) request(ctx context.Context, call providers.Call) (*http.Reques
 	if call.Body != nil {
 		body = bytes.NewReader(call.Body)
 	}
+	if call.Authorize != nil {
+		ctx = context.WithValue(ctx, authorizeKey{}, call.Authorize)
+	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", method, err)

@@ -332,3 +332,53 @@ func TestDecodeErrorIsABadResponse(t *testing.T) {
 		assert.Equal(t, providers.ReasonBadResponse, providers.AsError(err).Reason)
 	})
 }
+
+// The header lines that Authorize returns are those of the moment in which the
+// request is sent, on every hop.
+func TestAuthorize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := httpapi.NewGate(quota.Limit{Requests: 1, Per: time.Minute, Burst: 1})
+		var seen []string
+		client, _ := newClient(simulate.Transport(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			seen = append(seen, r.URL.Path+" "+r.Header.Get("Authorization")+" "+r.Header.Get("X-Kept"))
+			if r.URL.Path == "/first" {
+				http.Redirect(w, r, "/second", http.StatusFound)
+			}
+		})), "http://h.example", gate)
+		start := time.Now()
+		call := providers.Call{
+			Path: "/first", Header: http.Header{"X-Kept": {"kept"}},
+			Authorize: func() (http.Header, error) {
+				return http.Header{"Authorization": {"at " + time.Since(start).String()}}, nil
+			},
+		}
+		require.NoError(t, client.Do(t.Context(), call))
+		require.NoError(t, client.Do(t.Context(), call))
+		assert.Equal(t, []string{"/first at 0s kept", "/second at 1m0s kept", "/first at 2m0s kept", "/second at 3m0s kept"}, seen)
+	})
+}
+
+// What cannot be authorized is not sent, and its turn goes to the next at once.
+func TestAuthorizeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := httpapi.NewGate(quota.Limit{Requests: 1, Per: time.Minute, Burst: 1})
+		require.NoError(t, gate.Wait(t.Context()))
+		client, seen := newClient(simulate.Transport(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "http://h.example", gate)
+		start := time.Now()
+		failed := make(chan error, 3)
+		for range 3 {
+			go func() {
+				failed <- client.Do(t.Context(), providers.Call{Authorize: func() (http.Header, error) { return nil, providers.ErrNotAsked }})
+			}()
+		}
+		synctest.Wait()
+		_, err := get(client, "/")
+		assert.Nil(t, err)
+		for range 3 {
+			assert.ErrorIs(t, <-failed, providers.ErrNotAsked)
+		}
+		assert.Equal(t, time.Minute, time.Since(start))
+		assert.Equal(t, "200", <-seen.ch)
+		assert.Empty(t, seen.ch)
+	})
+}

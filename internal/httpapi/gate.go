@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -145,6 +146,16 @@ func (g *Gate) grant() {
 		g.waiting = slices.Delete(g.waiting, i, i+1)
 		w.ready <- nil
 	}
+}
+
+// GiveBack is called instead of sending the request that [Gate.Wait] has let
+// through. Another one may go in its place.
+func (g *Gate) GiveBack() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.account.Quota = g.limit.GiveBack(g.account.Quota)
+	g.keep()
+	g.grant()
 }
 
 func (g *Gate) timeUp() {
@@ -297,15 +308,28 @@ func generationsOf(secrets []*secret.Value) []uint64 {
 	return out
 }
 
-// gated is the link of the chain that waits at the gate.
+// gated is the link of the chain that waits at the gate, and then authorizes the
+// request.
 type gated struct {
 	gate *Gate
 	next http.RoundTripper
 }
 
+// authorizeKey is that of [providers.Call.Authorize] in a request's context.
+type authorizeKey struct{}
+
 func (l gated) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := l.gate.Wait(req.Context()); err != nil {
 		return nil, err
+	}
+	if authorize, ok := req.Context().Value(authorizeKey{}).(func() (http.Header, error)); ok {
+		header, err := authorize()
+		if err != nil {
+			l.gate.GiveBack()
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		maps.Copy(req.Header, header)
 	}
 	return l.next.RoundTrip(req)
 }

@@ -66,6 +66,12 @@ func (l Limit) Take(s State, now time.Time) (State, time.Duration) {
 	return s, 0
 }
 
+// GiveBack puts a request back that was taken and will not be sent.
+func (l Limit) GiveBack(s State) State {
+	s.FullAt = s.FullAt.Add(-l.interval())
+	return s
+}
+
 // Used returns how many of the burst's requests are spent at now, from 0 to
 // Burst.
 func (l Limit) Used(s State, now time.Time) float64 {

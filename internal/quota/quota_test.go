@@ -74,7 +74,13 @@ func TestNeverMoreThanTheLimitInAnyWindow(t *testing.T) {
 		for range 400 {
 			var wait time.Duration
 			if s, wait = limit.Take(s, now); wait == 0 {
-				sent = append(sent, now)
+				if rng.IntN(4) == 0 {
+					s = limit.GiveBack(s)
+					_, wait = limit.Take(s, now)
+					require.Zero(t, wait, "seed %d: given back, then refused", seed)
+				} else {
+					sent = append(sent, now)
+				}
 			} else if rng.IntN(2) == 0 {
 				now = now.Add(wait)
 				s, wait = limit.Take(s, now)

@@ -33,8 +33,11 @@ const (
 // about it is not public, and the portal has been moving to another way, so there
 // are two: a [login] and a [staticToken].
 type credentials interface {
-	// token returns the token to send now. It may have to log in first.
+	// token returns the token to send. It may have to log in first.
 	token(ctx context.Context) (string, error)
+	// newest returns the token to send at this moment; empty if that takes a new
+	// login.
+	newest() string
 	// header returns the request header with a token.
 	header(token string) http.Header
 	// renew is told that a token was refused, and why, and reports whether there
@@ -74,6 +77,14 @@ func (s *staticToken) token(context.Context) (string, error) {
 		return "", providers.Errorf(providers.ReasonAuth, "token: %w", err)
 	}
 	return token, nil
+}
+
+func (s *staticToken) newest() string {
+	token, err := s.token(context.Background())
+	if err != nil {
+		return ""
+	}
+	return token
 }
 
 func (s *staticToken) header(token string) http.Header { return s.settings.header(token) }
@@ -129,7 +140,7 @@ func (l *login) token(ctx context.Context) (string, error) {
 	for {
 		generation := l.password.Generation()
 		l.mu.Lock()
-		if c := l.current; c.token != "" && c.generation == generation && time.Now().Before(c.end) {
+		if c := l.current; c.generation == generation && time.Now().Before(c.end) {
 			l.mu.Unlock()
 			return c.token, nil
 		}
@@ -155,6 +166,19 @@ func (l *login) token(ctx context.Context) (string, error) {
 			return f.granted.token, f.err
 		}
 	}
+}
+
+// newest returns the token of the last login, unless it was given up or is over. One
+// that never worked is worth a try even then: else tokens that live for less than a
+// request waits would be got again and again, and nothing be read.
+func (l *login) newest() string {
+	generation := l.password.Generation()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.current; c.generation == generation && (!c.worked || time.Now().Before(c.end)) {
+		return c.token
+	}
+	return ""
 }
 
 // fly makes one login and tells its outcome, even if it panics.

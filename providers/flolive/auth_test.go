@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
@@ -283,4 +284,38 @@ func TestShortSecretIsNotTakenForPartOfAnAnswer(t *testing.T) {
 			require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
 		})
 	}
+}
+
+// TestTokenEndsAtTheGate: requests of a fleet wait for their turn longer than a token
+// lives. None may be spent on one that is known to have ended.
+func TestTokenEndsAtTheGate(t *testing.T) {
+	for name, opaque := range map[string]bool{"an end that is told": false, "an end that is not told": true} {
+		bubble(t, name, func(t *testing.T) {
+			w := &world{t: t, dir: t.TempDir(), limit: quota.Limit{Requests: 1, Per: 20 * time.Second, Burst: 1}}
+			w.sim = flolivesim.New(flolivesim.Options{TokenLife: 2 * time.Minute, OpaqueToken: opaque, Subscribers: flolivesim.Listed{truck}})
+			w.faults = simulate.NewSwitch(w.sim)
+			w.open(user, password, oneData)
+			const callers = 40
+			var group sync.WaitGroup
+			for range callers {
+				group.Go(func() { w.mustFetch() })
+			}
+			group.Wait()
+			logins := w.sim.Logins()
+			refused := len(w.paths()) - logins - callers
+			if opaque {
+				require.Equal(t, logins-1, refused, "one tells that a token has ended")
+			} else {
+				require.Zero(t, refused)
+			}
+		})
+	}
+	bubble(t, "an end before the first turn", func(t *testing.T) {
+		w := &world{t: t, dir: t.TempDir(), limit: quota.Limit{Requests: 1, Per: 20 * time.Second, Burst: 1}}
+		w.sim = flolivesim.New(flolivesim.Options{TokenLife: 10 * time.Second, Subscribers: flolivesim.Listed{truck}})
+		w.faults = simulate.NewSwitch(w.sim)
+		w.open(user, password, oneData)
+		require.Equal(t, providers.ReasonAuth, w.fails().Reason)
+		require.Len(t, w.paths(), 2, "no loop of logins")
+	})
 }

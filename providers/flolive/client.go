@@ -65,25 +65,30 @@ func answered(call *providers.Call, check func(providers.Answer, envelope) *prov
 }
 
 // ask sends call with the account's token, and hands a good answer to use. A token
-// that is refused is renewed once.
+// that is refused is renewed once. The token is that of the moment in which the
+// request is sent, for the requests of a fleet may wait longer for their turn than a
+// token lives.
 func (a *account) ask(ctx context.Context, call providers.Call, use func(envelope) error) error {
 	code := answered(&call, check, use)
-	for renewed := false; ; renewed = true {
+	for renewed := false; ; {
 		*code = "" // of the answer before
 		token, err := a.auth.token(ctx)
 		if err != nil {
 			return err
 		}
-		header := a.auth.header(token)
-		for key, values := range call.Header {
-			header[key] = values
+		call.Authorize = func() (http.Header, error) {
+			if token = a.auth.newest(); token == "" {
+				return nil, fmt.Errorf("%w: the token has ended meanwhile", providers.ErrNotAsked)
+			}
+			return a.auth.header(token), nil
 		}
-		sent := call
-		sent.Header = header
-		err = send(ctx, a.http, sent)
-		if err == nil {
+		err = send(ctx, a.http, call)
+		switch {
+		case err == nil:
 			a.auth.accepted(token)
 			return nil
+		case token == "":
+			continue
 		}
 		failure := providers.AsError(err)
 		if renewed {
@@ -92,6 +97,7 @@ func (a *account) ask(ctx context.Context, call providers.Call, use func(envelop
 		if renewed || !a.auth.renew(token, failure.Reason) {
 			return &refusal{failure: failure, code: *code}
 		}
+		renewed = true
 	}
 }
 

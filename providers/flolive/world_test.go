@@ -1,6 +1,7 @@
 package flolive_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -47,7 +48,8 @@ func parse(t testing.TB, dir string, keys ...string) (*config.Account, *config.F
 // world is an opened account before a simulator, through the real request chain.
 type world struct {
 	t        testing.TB
-	dir      string // of the configuration file
+	dir      string      // of the configuration file
+	limit    quota.Limit // of the gate; the zero value is generous
 	sim      *flolivesim.Server
 	faults   *simulate.Switch
 	requests simulate.Recorder
@@ -94,7 +96,7 @@ func (w *world) open(keys ...string) {
 	var err error
 	w.config, err = flolive.Provider.Configure(account.Section)
 	require.NoError(w.t, err)
-	w.gate = httpapi.NewGate(generous, w.config.Secrets()...)
+	w.gate = httpapi.NewGate(cmp.Or(w.limit, generous), w.config.Secrets()...)
 	w.mask = secret.NewMask(w.config.Secrets()...)
 	w.account, err = w.config.Open(providers.Env{
 		Account: account.Name,
