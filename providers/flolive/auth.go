@@ -119,9 +119,10 @@ type login struct {
 // granted is a token that was got by a login; the zero value is none.
 type granted struct {
 	token      string
-	generation uint64 // of the password
-	end        time.Time
-	worked     bool // it was used, and not refused
+	generation uint64    // of the password
+	renewal    time.Time // when there is to be another one
+	end        time.Time // zero if it is not known
+	worked     bool      // it was used, and not refused
 }
 
 // flight is one login and its outcome.
@@ -140,7 +141,7 @@ func (l *login) token(ctx context.Context) (string, error) {
 	for {
 		generation := l.password.Generation()
 		l.mu.Lock()
-		if c := l.current; c.generation == generation && time.Now().Before(c.end) {
+		if c := l.current; c.generation == generation && time.Now().Before(c.renewal) {
 			l.mu.Unlock()
 			return c.token, nil
 		}
@@ -168,17 +169,19 @@ func (l *login) token(ctx context.Context) (string, error) {
 	}
 }
 
-// newest returns the token of the last login, unless it was given up or is over. One
-// that never worked is worth a try even then: else tokens that live for less than a
-// request waits would be got again and again, and nothing be read.
+// newest returns the token of the last login, though it may be time for another one,
+// unless it was given up or is over. One that never worked is worth a try even then:
+// else tokens that live for less than a request waits would be got again and again,
+// and nothing be read.
 func (l *login) newest() string {
 	generation := l.password.Generation()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c := l.current; c.generation == generation && (!c.worked || time.Now().Before(c.end)) {
-		return c.token
+	c := l.current
+	if c.generation != generation || c.worked && !c.end.IsZero() && !time.Now().Before(c.end) {
+		return ""
 	}
-	return ""
+	return c.token
 }
 
 // fly makes one login and tells its outcome, even if it panics.
@@ -243,11 +246,14 @@ func (l *login) login(ctx context.Context, generation uint64) (granted, error) {
 	}
 	l.http.Mask(token)
 	now := time.Now()
-	life, told := lifeOf(token, now)
-	if !told {
-		life = time.Duration(l.settings.TokenLifetime)
+	g := granted{token: token, generation: generation}
+	if life, told := lifeOf(token, now); told {
+		g.end = now.Add(life)
+		g.renewal = g.end.Add(-min(life/10, maxMargin))
+	} else {
+		g.renewal = now.Add(time.Duration(l.settings.TokenLifetime))
 	}
-	return granted{token: token, generation: generation, end: now.Add(life)}, nil
+	return g, nil
 }
 
 // checkLogin is check for a login, where an unknown code with a good status can only
@@ -264,9 +270,8 @@ func checkLogin(a providers.Answer, e envelope) *providers.Error {
 	return failure
 }
 
-// lifeOf returns how long a token is to be used, if it is a JWT that tells its end;
-// told is false otherwise. It is renewed a little before the end. With a time of
-// issue the two clocks need not agree.
+// lifeOf returns how long a token lives, if it is a JWT that tells its end; told is
+// false otherwise. With a time of issue the two clocks need not agree.
 func lifeOf(token string, now time.Time) (life time.Duration, told bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -288,11 +293,11 @@ func lifeOf(token string, now time.Time) (life time.Duration, told bool) {
 		from = wire.IssuedAt.value
 	}
 	seconds := min(wire.Expiry.value-from, maxLife.Seconds())
-	if seconds <= 0 {
+	life = time.Duration(seconds * float64(time.Second))
+	if life <= 0 {
 		return 0, false // the clocks disagree
 	}
-	life = time.Duration(seconds * float64(time.Second))
-	return life - min(life/10, maxMargin), true
+	return life, true
 }
 
 func (l *login) header(token string) http.Header { return l.settings.header(token) }
