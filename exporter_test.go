@@ -242,13 +242,13 @@ func TestFailureKeepsTheValueUntilMaxAge(t *testing.T) {
 
 func TestTooManyRequestsInEveryDialect(t *testing.T) {
 	for name, c := range map[string]struct {
-		dialect     eightxeightsim.Dialect
+		dialect     simulate.Hint
 		least, most time.Duration
 	}{
-		"seconds": {eightxeightsim.RetryAfterSeconds, 90 * time.Second, 91 * time.Second},
-		"date":    {eightxeightsim.RetryAfterDate, 89 * time.Second, 91 * time.Second},
-		"body":    {eightxeightsim.BodyOnly, 90 * time.Second, 91 * time.Second},
-		"nothing": {eightxeightsim.Silent, time.Second, 2 * time.Second},
+		"seconds": {simulate.HintSeconds, 90 * time.Second, 91 * time.Second},
+		"date":    {simulate.HintDate, 89 * time.Second, 91 * time.Second},
+		"body":    {simulate.HintBody, 90 * time.Second, 91 * time.Second},
+		"nothing": {simulate.HintNone, time.Second, 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -36,6 +36,7 @@ func forSeeds(t *testing.T, failed []uint64, usual uint64, check func(t *testing
 	}
 	one := func(seed uint64) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { check(t, rand.New(rand.NewPCG(seed, 0))) })
 		})
 	}
@@ -261,8 +262,8 @@ func (w *world) anyFault() (string, simulate.Fault) {
 		return "redirect elsewhere", simulate.Redirect(302, "https://elsewhere.example/")
 	case 10, 11:
 		wait := anyTime(rng, 2*time.Hour)
-		dialect := eightxeightsim.Dialect(rng.IntN(4))
-		return fmt.Sprintf("429 for %s in dialect %d", wait, dialect), eightxeightsim.TooManyRequests(dialect, wait)
+		hint := simulate.Hint(rng.IntN(4))
+		return fmt.Sprintf("429 for %s with hint %d", wait, hint), eightxeightsim.TooManyRequests(hint, wait)
 	case 12:
 		text := pick(rng, "soon", "-5", "0", "1e400", "NaN", "99999999999999999999", "", "Thu, 01 Jan 1970 00:00:00 GMT")
 		return "429 for " + text, simulate.Status(429, "text/plain", "no", http.Header{"Retry-After": {text}})

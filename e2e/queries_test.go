@@ -105,7 +105,7 @@ func TestEveryQueryOfDashboardAndRulesHasAnAnswer(t *testing.T) {
 func startTroubled(t *testing.T) *exporter {
 	fine, garbled, limited := startSimulator(t, "12.5"), startSimulator(t, "1"), startSimulator(t, "1")
 	garbled.Faults.Set(simulate.HTML(200))
-	limited.Faults.Set(eightxeightsim.TooManyRequests(eightxeightsim.RetryAfterSeconds, 25*time.Second))
+	limited.Faults.Set(eightxeightsim.TooManyRequests(simulate.HintSeconds, 25*time.Second))
 	sloppy := startSimulator(t, "1")
 	sloppy.SetShape(eightxeightsim.Shape{MissingPrice: true})
 	nobody := httptest.NewServer(http.NotFoundHandler())

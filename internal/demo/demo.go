@@ -62,7 +62,7 @@ func Network() http.RoundTripper {
 		}},
 		Shape: eightxeightsim.Shape{Form: eightxeightsim.FormExample},
 		// What the real service allows is far more; a demo shows that less is kept.
-		Quota: &eightxeightsim.Quota{Requests: 1, Per: time.Second, Burst: 10},
+		Quota: simulate.Quota{Requests: 1, Per: time.Second, Burst: 10},
 	})
 	partner := yeastarsim.New(yeastarsim.Options{
 		ClientID: "demo-partner", ClientSecret: "demo-secret-of-partner",

@@ -83,8 +83,8 @@ func TestSimulatedFaults(t *testing.T) {
 		"closed early":    {simulate.CloseEarly(20), providers.ReasonBadResponse},
 		"deeply nested":   {simulate.DeepJSON(100_000), providers.ReasonBadResponse},
 		"nothing at all":  {simulate.Body(""), providers.ReasonBadResponse},
-		"quota, no time":  {eightxeightsim.TooManyRequests(eightxeightsim.Silent, time.Minute), providers.ReasonRateLimited},
-		"quota, in words": {eightxeightsim.TooManyRequests(eightxeightsim.BodyOnly, time.Minute), providers.ReasonRateLimited},
+		"quota, no time":  {eightxeightsim.TooManyRequests(simulate.HintNone, time.Minute), providers.ReasonRateLimited},
+		"quota, in words": {eightxeightsim.TooManyRequests(simulate.HintBody, time.Minute), providers.ReasonRateLimited},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range []providers.Kind{providers.KindBalance, providers.KindPrices} {

@@ -280,7 +280,7 @@ func TestRateLimited(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
 		p.reads(t, 675.24)
 		seen := p.sim.Counters()
-		limited := func(hint yeastarsim.Hint, told, least, most time.Duration) {
+		limited := func(hint simulate.Hint, told, least, most time.Duration) {
 			p.sim.Fail("", yeastarsim.Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: hint, Times: 1})
 			require.Equal(t, told, p.fails(t).RetryAfter)
 			p.sent(t, &seen, 0, 0, 1)
@@ -292,13 +292,13 @@ func TestRateLimited(t *testing.T) {
 			p.sent(t, &seen, 0, 0, 0)
 			time.Sleep(time.Nanosecond)
 		}
-		for _, hint := range []yeastarsim.Hint{yeastarsim.HintSeconds, yeastarsim.HintDate, yeastarsim.HintBody} {
+		for _, hint := range []simulate.Hint{simulate.HintSeconds, simulate.HintDate, simulate.HintBody} {
 			limited(hint, 7*time.Second, 7*time.Second, 7*time.Second)
 			p.reads(t, 675.24)
 			p.sent(t, &seen, 0, 0, 1)
 		}
 		for wait := time.Second; wait < 20*time.Second; wait *= 2 {
-			limited(yeastarsim.HintNone, 0, wait, wait+wait/5)
+			limited(simulate.HintNone, 0, wait, wait+wait/5)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
@@ -76,47 +75,23 @@ func LargePrices(rows int) simulate.Fault {
 	}
 }
 
-// Dialect is how a 429 says when to come again.
-type Dialect int
-
-// The dialects of 429.
-const (
-	// RetryAfterSeconds is as documented: the header in seconds, and the
-	// message.
-	RetryAfterSeconds Dialect = iota
-	// RetryAfterDate has an HTTP date in the header and no number in the
-	// message.
-	RetryAfterDate
-	// BodyOnly has only the message, "… try again in N second(s)."
-	BodyOnly
-	// Silent says only that it is too much.
-	Silent
-)
-
-// TooManyRequests answers 429 and says in the given dialect to come again
-// after wait, which is rounded up to seconds.
-func TooManyRequests(d Dialect, wait time.Duration) simulate.Fault {
+// TooManyRequests answers 429 and says to come again after wait. Where the header
+// says it, the documented answer says it in its message too.
+func TooManyRequests(hint simulate.Hint, wait time.Duration) simulate.Fault {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			writeQuotaExceeded(w, d, wait)
+			writeQuotaExceeded(w, hint, wait)
 		})
 	}
 }
 
-func writeQuotaExceeded(w http.ResponseWriter, d Dialect, wait time.Duration) {
-	seconds := int64((wait + time.Second - 1) / time.Second)
-	message := fmt.Sprintf("Quota exceeded. Please try again in %d second(s).", seconds)
-	switch d {
-	case RetryAfterSeconds:
-		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
-	case RetryAfterDate:
-		// The date has whole seconds and must not be too early.
-		at := time.Now().Add(wait + time.Second - 1).Truncate(time.Second)
-		w.Header().Set("Retry-After", at.UTC().Format(http.TimeFormat))
-		message = "Quota exceeded."
-	case Silent:
-		message = "Quota exceeded."
-	case BodyOnly:
+func writeQuotaExceeded(w http.ResponseWriter, hint simulate.Hint, wait time.Duration) {
+	message := "Quota exceeded."
+	if hint == simulate.HintSeconds || hint == simulate.HintBody {
+		message += " " + simulate.Sentence(wait)
+	}
+	if text := hint.Header(wait, time.Now()); text != "" {
+		w.Header().Set("Retry-After", text)
 	}
 	writeError(w, http.StatusTooManyRequests, 429, message)
 }

@@ -16,8 +16,8 @@ import (
 // accounts.
 type Options struct {
 	Accounts []Account
-	// Quota limits every account; nil means no limit.
-	Quota *Quota
+	// Quota limits every account for itself; the zero value allows everything.
+	Quota simulate.Quota
 	// Shape is that of price lists, until SetShape.
 	Shape Shape
 }
@@ -33,16 +33,6 @@ type Account struct {
 	Postpaid bool
 }
 
-// Quota is the rate at which an account may be asked: in any window at most
-// Burst + window × Requests / Per. Requests beyond it are answered 429 in the
-// given dialect and spend nothing.
-type Quota struct {
-	Requests int
-	Per      time.Duration
-	Burst    int
-	Dialect  Dialect
-}
-
 // Server is the simulated API, a handler. It is safe for concurrent use.
 type Server struct {
 	// Faults are met by requests that are within the quota.
@@ -50,14 +40,13 @@ type Server struct {
 	// Requests records all requests.
 	Requests *simulate.Recorder
 
-	quota   *Quota
+	quota   simulate.Quota
 	handler http.Handler
 
-	mu         sync.Mutex
-	shape      Shape
-	accounts   map[string]Account // by normalized ID
-	buckets    map[string]*simulate.Bucket
-	violations int
+	mu       sync.Mutex
+	shape    Shape
+	accounts map[string]Account         // by normalized ID
+	meters   map[string]*simulate.Meter // likewise
 }
 
 // New returns a server.
@@ -67,7 +56,7 @@ func New(o Options) *Server {
 		quota:    o.Quota,
 		shape:    o.Shape,
 		accounts: map[string]Account{},
-		buckets:  map[string]*simulate.Bucket{},
+		meters:   map[string]*simulate.Meter{},
 	}
 	for _, a := range o.Accounts {
 		s.SetAccount(a)
@@ -106,7 +95,11 @@ func (s *Server) SetShape(shape Shape) {
 func (s *Server) Violations() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.violations
+	n := 0
+	for _, m := range s.meters {
+		n += m.Violations
+	}
+	return n
 }
 
 func normalize(accountID string) string {
@@ -117,7 +110,7 @@ func normalize(accountID string) string {
 func (s *Server) limited(next http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if wait := s.take(normalize(r.PathValue("account"))); wait > 0 {
-			writeQuotaExceeded(w, s.quota.Dialect, wait)
+			writeQuotaExceeded(w, s.quota.Hint, wait)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -126,20 +119,14 @@ func (s *Server) limited(next http.Handler) http.HandlerFunc {
 
 // take spends the quota of one request, or returns how long to wait.
 func (s *Server) take(id string) (wait time.Duration) {
-	if s.quota == nil {
-		return 0
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bucket := s.buckets[id]
-	if bucket == nil {
-		bucket = simulate.NewBucket(s.quota.Requests, s.quota.Per, s.quota.Burst)
-		s.buckets[id] = bucket
+	meter := s.meters[id]
+	if meter == nil {
+		meter = &simulate.Meter{}
+		s.meters[id] = meter
 	}
-	if wait = bucket.Take(time.Now()); wait > 0 {
-		s.violations++
-	}
-	return wait
+	return meter.Take(s.quota, time.Now())
 }
 
 // authorized returns a handler that serves the account of the path if the key

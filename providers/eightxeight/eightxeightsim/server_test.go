@@ -264,11 +264,11 @@ func TestDialectsOfTooManyRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(300 * time.Millisecond) // off the whole second
 		s := newServer()
-		for dialect, want := range map[Dialect][2]string{
-			RetryAfterSeconds: {"3", "Quota exceeded. Please try again in 3 second(s)."},
-			RetryAfterDate:    {"Sat, 01 Jan 2000 00:00:03 GMT", "Quota exceeded."},
-			BodyOnly:          {"", "Quota exceeded. Please try again in 3 second(s)."},
-			Silent:            {"", "Quota exceeded."},
+		for dialect, want := range map[simulate.Hint][2]string{
+			simulate.HintSeconds: {"3", "Quota exceeded. Please try again in 3 second(s)."},
+			simulate.HintDate:    {"Sat, 01 Jan 2000 00:00:03 GMT", "Quota exceeded."},
+			simulate.HintBody:    {"", "Quota exceeded. Please try again in 3 second(s)."},
+			simulate.HintNone:    {"", "Quota exceeded."},
 		} {
 			s.Faults.Set(TooManyRequests(dialect, 2100*time.Millisecond))
 			w := get(s, "key", path+"/balance")
@@ -281,7 +281,7 @@ func TestDialectsOfTooManyRequests(t *testing.T) {
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer()
-		s.quota = &Quota{Requests: 1, Per: 2 * time.Second, Burst: 2}
+		s.quota = simulate.Quota{Requests: 1, Per: 2 * time.Second, Burst: 2}
 		ask := func() *httptest.ResponseRecorder { return get(s, "key", path+"/balance") }
 
 		assert.Equal(t, 200, ask().Code)

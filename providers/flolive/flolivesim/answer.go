@@ -1,12 +1,12 @@
 package flolivesim
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // Codes of errors. Their meaning and text are documented at
@@ -44,21 +44,6 @@ var errorTexts = map[string]struct {
 	CodeThrottled:        {"Too many requests.", http.StatusTooManyRequests},
 }
 
-// Hint is how an answer says when to try again. No limit of this API is
-// documented, so all ways are offered.
-type Hint int
-
-const (
-	// HintSeconds is a Retry-After header with a number of seconds.
-	HintSeconds Hint = iota
-	// HintDate is a Retry-After header with an HTTP date.
-	HintDate
-	// HintBody is a sentence in the body, without a header.
-	HintBody
-	// HintNone is no hint at all.
-	HintNone
-)
-
 // Fault replaces the answers to some requests.
 type Fault struct {
 	// Code is an errorCode; the text and the status belong to it, and
@@ -72,7 +57,7 @@ type Fault struct {
 	// zero. It is rounded up to whole seconds, to one at least.
 	RetryAfter time.Duration
 	// Hint is how RetryAfter is told.
-	Hint Hint
+	Hint simulate.Hint
 	// Body, if not empty, is sent as it stands.
 	Body string
 	// ContentType belongs to Body; empty is application/json.
@@ -115,85 +100,44 @@ func (s *Server) fault(path string, kind Kind) (Fault, bool) {
 	return Fault{}, false
 }
 
-func (s *Server) faulty(f Fault, now time.Time) answer {
-	var a answer
+func (s *Server) faulty(f Fault, now time.Time) simulate.Answer {
+	var a simulate.Answer
 	switch {
 	case f.Code != "":
 		a = s.failed(f.Code)
 	case f.Body != "":
-		a = answer{status: f.Status, contentType: f.ContentType, body: []byte(f.Body)}
+		a = simulate.Answer{Status: f.Status, ContentType: f.ContentType, Body: []byte(f.Body)}
 	case f.Status == http.StatusTooManyRequests:
 		return throttled(f.RetryAfter, f.Hint, now)
 	default:
 		a = text(f.Status, http.StatusText(f.Status))
 	}
 	if f.RetryAfter > 0 || f.Status == http.StatusTooManyRequests {
-		a.retryAfter = retryAfter(f.RetryAfter, f.Hint, now)
+		a.RetryAfter = f.Hint.Header(f.RetryAfter, now)
 	}
 	return a
 }
 
-func throttled(wait time.Duration, hint Hint, now time.Time) answer {
+func throttled(wait time.Duration, hint simulate.Hint, now time.Time) simulate.Answer {
 	message := errorTexts[CodeThrottled].message
-	if hint == HintBody {
-		message += fmt.Sprintf(" Please try again in %d second(s).", wholeSeconds(wait))
+	if hint == simulate.HintBody {
+		message += " " + simulate.Sentence(wait)
 	}
-	return answer{
-		status:     http.StatusTooManyRequests,
-		retryAfter: retryAfter(wait, hint, now),
-		body:       failure(CodeThrottled, message),
-	}
-}
-
-// retryAfter returns a Retry-After header, empty for none.
-func retryAfter(wait time.Duration, hint Hint, now time.Time) string {
-	switch hint {
-	case HintSeconds:
-		return strconv.FormatInt(wholeSeconds(wait), 10)
-	case HintDate:
-		// Rounded up, because a date drops the fraction of its second.
-		at := now.Add(time.Duration(wholeSeconds(wait))*time.Second + time.Second - 1)
-		return at.UTC().Format(http.TimeFormat)
-	default:
-		return ""
+	return simulate.Answer{
+		Status:     http.StatusTooManyRequests,
+		RetryAfter: hint.Header(wait, now),
+		Body:       failure(CodeThrottled, message),
 	}
 }
 
-func wholeSeconds(d time.Duration) int64 {
-	return max(1, int64((d+time.Second-1)/time.Second))
-}
-
-// answer is a response that is ready to be written.
-type answer struct {
-	status      int    // zero is 200
-	contentType string // empty is JSON
-	retryAfter  string // empty is no header
-	body        []byte
-}
-
-func (a answer) write(w http.ResponseWriter) {
-	contentType := a.contentType
-	if contentType == "" {
-		contentType = "application/json"
-	}
-	w.Header().Set("Content-Type", contentType)
-	if a.retryAfter != "" {
-		w.Header().Set("Retry-After", a.retryAfter)
-	}
-	if a.status != 0 {
-		w.WriteHeader(a.status)
-	}
-	_, _ = w.Write(a.body) // An error is the client's going away.
-}
-
-func text(status int, message string) answer {
-	return answer{status: status, contentType: "text/plain; charset=utf-8", body: []byte(message)}
+func text(status int, message string) simulate.Answer {
+	return simulate.Answer{Status: status, ContentType: "text/plain; charset=utf-8", Body: []byte(message)}
 }
 
 // success is the envelope around entries, each of which is JSON, as is
 // pageable.
-func (s *Server) success(entries []string, pageable string) answer {
-	return answer{body: fmt.Appendf(nil, `{"errorCode":"","errorMessage":"","content":%s,"pageable":%s}`,
+func (s *Server) success(entries []string, pageable string) simulate.Answer {
+	return simulate.Answer{Body: fmt.Appendf(nil, `{"errorCode":"","errorMessage":"","content":%s,"pageable":%s}`,
 		s.content(entries), pageable)}
 }
 
@@ -204,14 +148,14 @@ func (s *Server) content(entries []string) string {
 	return "[" + strings.Join(entries, ",") + "]"
 }
 
-func (s *Server) failed(code string) answer {
+func (s *Server) failed(code string) simulate.Answer {
 	what, ok := errorTexts[code]
 	if !ok { // a code of a test's own
 		what.message, what.status = "Error", http.StatusInternalServerError
 	}
-	a := answer{status: what.status, body: failure(code, what.message)}
+	a := simulate.Answer{Status: what.status, Body: failure(code, what.message)}
 	if s.options.ErrorsWithOK {
-		a.status = http.StatusOK
+		a.Status = http.StatusOK
 	}
 	return a
 }
@@ -219,28 +163,19 @@ func (s *Server) failed(code string) answer {
 // failure is the documented envelope of an error, whose content and pageable
 // are empty strings.
 func failure(code, message string) []byte {
-	return fmt.Appendf(nil, `{"errorCode":%s,"errorMessage":%s,"content":"","pageable":""}`, quote(code), quote(message))
+	return fmt.Appendf(nil, `{"errorCode":%s,"errorMessage":%s,"content":"","pageable":""}`, simulate.Quote(code), simulate.Quote(message))
 }
 
 // unmapped is the observed answer to a route that does not exist: status 500
 // and the words "No static resource". Its form was not observed.
-func (s *Server) unmapped(path string) answer {
+func (s *Server) unmapped(path string) simulate.Answer {
 	message := "No static resource " + strings.TrimPrefix(path, "/") + "."
 	if !s.options.UnmappedJSON {
 		return text(http.StatusInternalServerError, message)
 	}
-	return answer{
-		status: http.StatusInternalServerError,
-		body: fmt.Appendf(nil, `{"status":500,"error":"Internal Server Error","message":%s,"path":%s}`,
-			quote(message), quote(path)),
+	return simulate.Answer{
+		Status: http.StatusInternalServerError,
+		Body: fmt.Appendf(nil, `{"status":500,"error":"Internal Server Error","message":%s,"path":%s}`,
+			simulate.Quote(message), simulate.Quote(path)),
 	}
-}
-
-// quote returns a string as JSON.
-func quote(s string) string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // Marshal does not fail for a string.
-	}
-	return string(b)
 }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // Limits of listings, from
@@ -44,7 +46,7 @@ func (s *Server) page(query url.Values) (p page, ok bool) {
 }
 
 // paged answers one page of n entries.
-func (s *Server) paged(n int, query url.Values, entry func(int) string) answer {
+func (s *Server) paged(n int, query url.Values, entry func(int) string) simulate.Answer {
 	p, ok := s.page(query)
 	if !ok {
 		return s.failed(CodeInvalid)
@@ -86,7 +88,7 @@ func parameter(query url.Values, name string, otherwise int) (n int, ok bool) {
 // listing answers GET /api/v2/customer/{id}/subscriber. Pages beyond maxPaged
 // are documented as out of reach, but not what is answered for them; an error
 // is assumed.
-func (s *Server) listing(query url.Values, now time.Time) answer {
+func (s *Server) listing(query url.Values, now time.Time) simulate.Answer {
 	p, ok := s.page(query)
 	if ok && p.number >= maxPaged/p.size {
 		return s.failed(CodeCustomerFailed)
@@ -112,7 +114,7 @@ type cursor struct {
 // chunk answers POST /api/v2/customer/{id}/subscriber-all. Each request moves
 // its cursor on, so that a request sent twice loses records. An unknown or
 // expired pitId is answered with an error, which is assumed.
-func (s *Server) chunk(body []byte, now time.Time) answer {
+func (s *Server) chunk(body []byte, now time.Time) simulate.Answer {
 	request := struct {
 		PitID        string `json:"pitId"`
 		PitKeepAlive int    `json:"pitKeepAlive"`
@@ -147,7 +149,7 @@ func (s *Server) chunk(body []byte, now time.Time) answer {
 	}
 	s.cursors[id] = cursor{next: last, end: now.Add(time.Duration(request.PitKeepAlive) * time.Minute)}
 
-	return answer{body: fmt.Appendf(nil,
+	return simulate.Answer{Body: fmt.Appendf(nil,
 		`{"errorCode":"","errorMessage":"","content":%s,"pitId":%s,"recordAmount":%d,"totalRecordAmount":%d}`,
-		s.content(entries), quote(id), len(entries), n)}
+		s.content(entries), simulate.Quote(id), len(entries), n)}
 }

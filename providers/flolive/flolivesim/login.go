@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // signingKey signs tokens as a real token server would. Nobody verifies them:
@@ -18,7 +20,7 @@ import (
 const signingKey = "flolivesim"
 
 // login answers POST /api/v2/auth/token.
-func (s *Server) login(contentType string, body []byte, now time.Time) answer {
+func (s *Server) login(contentType string, body []byte, now time.Time) simulate.Answer {
 	if kind, _, err := mime.ParseMediaType(contentType); err != nil || kind != "application/json" {
 		return s.failed(CodeInvalid)
 	}
@@ -43,13 +45,13 @@ func (s *Server) login(contentType string, body []byte, now time.Time) answer {
 	if field == "" {
 		field = "token"
 	}
-	return s.success([]string{"{" + quote(field) + ":" + quote(token) + "}"}, `""`)
+	return s.success([]string{"{" + simulate.Quote(field) + ":" + simulate.Quote(token) + "}"}, `""`)
 }
 
 // newToken returns a token unlike all others.
 func (s *Server) newToken(user string, end time.Time) string {
 	s.issued++
-	claims := fmt.Appendf(nil, `{"sub":%s,"exp":%d,"jti":"%d"}`, quote(user), end.Unix(), s.issued)
+	claims := fmt.Appendf(nil, `{"sub":%s,"exp":%d,"jti":"%d"}`, simulate.Quote(user), end.Unix(), s.issued)
 	mac := hmac.New(sha256.New, []byte(signingKey))
 	if s.options.OpaqueToken {
 		mac.Write(claims)
@@ -72,15 +74,15 @@ func (s *Server) authorized(header http.Header, now time.Time) bool {
 	return token == s.options.StaticToken || now.Before(s.tokens[token])
 }
 
-func (s *Server) unauthorized(message string) answer {
-	a := answer{body: failure(CodeUnauthorized, message)}
+func (s *Server) unauthorized(message string) simulate.Answer {
+	a := simulate.Answer{Body: failure(CodeUnauthorized, message)}
 	switch s.options.AuthFailure {
 	case AuthForbidden:
-		a.status = http.StatusForbidden
+		a.Status = http.StatusForbidden
 	case AuthErrorCode:
-		a.status = http.StatusOK
+		a.Status = http.StatusOK
 	default:
-		a.status = http.StatusUnauthorized
+		a.Status = http.StatusUnauthorized
 	}
 	return a
 }

@@ -102,7 +102,7 @@ type Options struct {
 	RotatePitID bool
 
 	// Quota is enforced over all requests; the zero value allows everything.
-	Quota Quota
+	Quota simulate.Quota
 }
 
 // AuthFailure is a way to refuse a token.
@@ -211,18 +211,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	s.answer(r, body).write(w)
+	s.answer(r, body).Write(w)
 }
 
-func (s *Server) answer(r *http.Request, body []byte) answer {
+func (s *Server) answer(r *http.Request, body []byte) simulate.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	to := parseRoute(r.Method, r.URL.Path)
 	s.requests[to.kind]++
 
-	quota := s.options.Quota
-	if wait, ok := s.meter.Take(quota.Requests, quota.Per, quota.Burst, now); !ok {
+	if wait := s.meter.Take(s.options.Quota, now); wait > 0 {
 		return throttled(wait, s.options.Quota.Hint, now)
 	}
 	if fault, ok := s.fault(r.URL.Path, to.kind); ok {
@@ -237,7 +236,7 @@ func (s *Server) answer(r *http.Request, body []byte) answer {
 	return s.serve(to, r.URL.Query(), body, now)
 }
 
-func (s *Server) serve(to route, query url.Values, body []byte, now time.Time) answer {
+func (s *Server) serve(to route, query url.Values, body []byte, now time.Time) simulate.Answer {
 	switch to.kind {
 	case KindBalance, KindOffers, KindDetails:
 		return s.subscriber(to, query, now)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 const (
@@ -393,9 +395,9 @@ func TestFaults(t *testing.T) {
 		{"forbidden", Fault{Status: 403}, 403, "", "Forbidden"},
 		{"unavailable with a time", Fault{Status: 503, RetryAfter: 3 * time.Second}, 503, "3", "Service Unavailable"},
 		{"429 in seconds", Fault{Status: 429, RetryAfter: 1500 * time.Millisecond}, 429, "2", `"Too many requests."`},
-		{"429 as a date", Fault{Status: 429, RetryAfter: 90 * time.Second, Hint: HintDate}, 429, date, `"Too many requests."`},
-		{"429 in the body", Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: HintBody}, 429, "", `Please try again in 7 second(s).`},
-		{"429 without a time", Fault{Status: 429, Hint: HintNone}, 429, "", `"errorMessage":"Too many requests."`},
+		{"429 as a date", Fault{Status: 429, RetryAfter: 90 * time.Second, Hint: simulate.HintDate}, 429, date, `"Too many requests."`},
+		{"429 in the body", Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: simulate.HintBody}, 429, "", `Please try again in 7 second(s).`},
+		{"429 without a time", Fault{Status: 429, Hint: simulate.HintNone}, 429, "", `"errorMessage":"Too many requests."`},
 		{"a raw body", Fault{Body: SampleMixed}, 200, "", SampleMixed},
 		{"a raw 502", Fault{Status: 502, Body: "<html>", ContentType: "text/html"}, 502, "", "<html>"},
 	} {
@@ -443,15 +445,9 @@ func TestTheNarrowestFaultApplies(t *testing.T) {
 	assert.Equal(t, 200, get(s, listingPath).Code)
 }
 
-func TestADateNeverComesTooEarly(t *testing.T) {
-	at, err := http.ParseTime(retryAfter(5*time.Second, HintDate, time.Unix(100, 300)))
-	require.NoError(t, err)
-	assert.Equal(t, time.Unix(106, 0).UTC(), at)
-}
-
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(Options{Subscribers: Listed{truck}, Quota: Quota{Requests: 2, Per: time.Second, Burst: 2}})
+		s := open(Options{Subscribers: Listed{truck}, Quota: simulate.Quota{Requests: 2, Per: time.Second, Burst: 2}})
 		assert.Equal(t, 200, post(s, credentials).Code)
 		assert.Equal(t, 200, get(s, listingPath).Code)
 		w := get(s, listingPath)

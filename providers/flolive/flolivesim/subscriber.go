@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // Subscribers are all subscribers of the customer, in the order of listings.
@@ -93,7 +95,7 @@ func (s Subscriber) is(kind, value string) bool {
 	return false
 }
 
-func (s *Server) subscriber(to route, query url.Values, now time.Time) answer {
+func (s *Server) subscriber(to route, query url.Values, now time.Time) simulate.Answer {
 	switch to.by {
 	case "imsi", "iccid", "msisdn", "imei":
 	default:
@@ -119,7 +121,7 @@ func (s *Server) subscriber(to route, query url.Values, now time.Time) answer {
 
 // balances answers GET …/balance/{id}. What an unknown id is answered with is
 // not documented; an error about the subscriber's details is assumed.
-func (s *Server) balances(subscriber Subscriber, id string, query url.Values) answer {
+func (s *Server) balances(subscriber Subscriber, id string, query url.Values) simulate.Answer {
 	balances, found := s.owned(subscriber, id)
 	if !found {
 		return s.failed(CodeSubscriberFailed)
@@ -136,7 +138,7 @@ func (s *Server) balances(subscriber Subscriber, id string, query url.Values) an
 		if s.options.ValueAsString {
 			value = `"` + strings.Trim(value, `"`) + `"`
 		}
-		return fmt.Sprintf(`{"%s":%s,"currency":%s,"value":%s}`, field, quote(balances[i].ID), quote(balances[i].Unit), value)
+		return fmt.Sprintf(`{"%s":%s,"currency":%s,"value":%s}`, field, simulate.Quote(balances[i].ID), simulate.Quote(balances[i].Unit), value)
 	})
 }
 
@@ -158,24 +160,24 @@ func (s *Server) owned(subscriber Subscriber, id string) ([]Balance, bool) {
 	return nil, false
 }
 
-func (s *Server) offers(subscriber Subscriber, query url.Values) answer {
+func (s *Server) offers(subscriber Subscriber, query url.Values) simulate.Answer {
 	return s.paged(len(subscriber.Offers), query, func(i int) string {
 		offer := subscriber.Offers[i]
 		cost := ""
 		if offer.Cost != "" {
-			cost = fmt.Sprintf(`"cost":%s,"currency":%s,`, offer.Cost, quote(offer.Currency))
+			cost = fmt.Sprintf(`"cost":%s,"currency":%s,`, offer.Cost, simulate.Quote(offer.Currency))
 		}
 		return fmt.Sprintf(`{"id":%s,"name":%s,"type":%s,"subscriberId":%s,"customerId":%s,"customerName":%s,%s`+
 			`"attachTimestamp":"2025-01-15 08:30:00.0","priority":%d,"isIncludingAccessFee":false}`,
-			quote(offer.ID), quote(offer.Name), quote(offer.Type), quote(subscriber.ID),
-			quote(s.customerID()), quote(defaultCustomerName), cost, i+1)
+			simulate.Quote(offer.ID), simulate.Quote(offer.Name), simulate.Quote(offer.Type), simulate.Quote(subscriber.ID),
+			simulate.Quote(s.customerID()), simulate.Quote(defaultCustomerName), cost, i+1)
 	})
 }
 
-func (s *Server) details(subscriber Subscriber) answer {
+func (s *Server) details(subscriber Subscriber) simulate.Answer {
 	return s.success([]string{fmt.Sprintf(
 		`{"subscriberIdentifiers":{"iccid":%s,"imsiMsisdnPairs":%s},"customerId":%s,"customerName":%s,"subsStatus":%s,"alias":""}`,
-		quote(subscriber.ICCID), subscriber.pairs(), quote(s.customerID()), quote(defaultCustomerName), quote(subscriber.status()),
+		simulate.Quote(subscriber.ICCID), subscriber.pairs(), simulate.Quote(s.customerID()), simulate.Quote(defaultCustomerName), simulate.Quote(subscriber.status()),
 	)}, `""`)
 }
 
@@ -183,11 +185,11 @@ func (s *Server) details(subscriber Subscriber) answer {
 func (s *Server) record(subscriber Subscriber) string {
 	imei := ""
 	if subscriber.IMEI != "" {
-		imei = `"imei":` + quote(subscriber.IMEI) + `,`
+		imei = `"imei":` + simulate.Quote(subscriber.IMEI) + `,`
 	}
 	return fmt.Sprintf(`{"subscriberId":%s,"iccid":%s,"status":%s,"imsiMsisdnPairs":%s,%s"customerId":%s,"customerName":%s}`,
-		quote(subscriber.ID), quote(subscriber.ICCID), quote(subscriber.status()), subscriber.pairs(), imei,
-		quote(s.customerID()), quote(defaultCustomerName))
+		simulate.Quote(subscriber.ID), simulate.Quote(subscriber.ICCID), simulate.Quote(subscriber.status()), subscriber.pairs(), imei,
+		simulate.Quote(s.customerID()), simulate.Quote(defaultCustomerName))
 }
 
 func (s Subscriber) status() string {
@@ -201,7 +203,7 @@ func (s Subscriber) pairs() string {
 	entries := make([]string, len(s.Pairs))
 	for i, pair := range s.Pairs {
 		active := strconv.FormatBool(i == len(s.Pairs)-1)
-		entries[i] = `{"imsi":` + quote(pair.IMSI) + `,"msisdn":` + quote(pair.MSISDN) + `,"isLastActive":` + active + `}`
+		entries[i] = `{"imsi":` + simulate.Quote(pair.IMSI) + `,"msisdn":` + simulate.Quote(pair.MSISDN) + `,"isLastActive":` + active + `}`
 	}
 	return "[" + strings.Join(entries, ",") + "]"
 }

@@ -1,13 +1,13 @@
 package yeastarsim
 
 import (
-	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 // ErrorForm is the body of an answer that is no success. None of the forms
@@ -36,20 +36,6 @@ const (
 	StatusCode
 )
 
-// Hint is how an answer says when to try again.
-type Hint int
-
-const (
-	// HintSeconds is a Retry-After header with a number of seconds.
-	HintSeconds Hint = iota
-	// HintDate is a Retry-After header with an HTTP date.
-	HintDate
-	// HintBody is a sentence in the body, without a header.
-	HintBody
-	// HintNone is no hint at all.
-	HintNone
-)
-
 // Fault replaces the answers of a path.
 type Fault struct {
 	// Status is the HTTP status; zero is 200 where there is a Body. A fault
@@ -59,7 +45,7 @@ type Fault struct {
 	// zero. It is rounded up to whole seconds, to one at least.
 	RetryAfter time.Duration
 	// Hint is how RetryAfter is told.
-	Hint Hint
+	Hint simulate.Hint
 	// Body, if not empty, is sent as it stands, with the HTTP status as it
 	// stands. Otherwise [Options] shape the answer.
 	Body string
@@ -102,11 +88,11 @@ func (s *Server) fault(path string) (Fault, bool) {
 	return fault, true
 }
 
-func (s *Server) faulty(f Fault, now time.Time) answer {
+func (s *Server) faulty(f Fault, now time.Time) simulate.Answer {
 	if f.Body != "" {
-		a := answer{status: f.Status, contentType: f.ContentType, body: []byte(f.Body)}
+		a := simulate.Answer{Status: f.Status, ContentType: f.ContentType, Body: []byte(f.Body)}
 		if f.hinted() {
-			a.retryAfter = retryAfter(f.RetryAfter, f.Hint, now)
+			a.RetryAfter = f.Hint.Header(f.RetryAfter, now)
 		}
 		return a
 	}
@@ -116,7 +102,7 @@ func (s *Server) faulty(f Fault, now time.Time) answer {
 	code := strings.ReplaceAll(strings.ToLower(http.StatusText(f.Status)), " ", "_")
 	a := s.failed(f.Status, code, http.StatusText(f.Status))
 	if f.hinted() {
-		a.retryAfter = retryAfter(f.RetryAfter, f.Hint, now)
+		a.RetryAfter = f.Hint.Header(f.RetryAfter, now)
 	}
 	return a
 }
@@ -126,103 +112,53 @@ func (f Fault) hinted() bool {
 }
 
 // throttled is a 429. No limit of this API is documented; the code is made up.
-func (s *Server) throttled(wait time.Duration, hint Hint, now time.Time) answer {
+func (s *Server) throttled(wait time.Duration, hint simulate.Hint, now time.Time) simulate.Answer {
 	detail := "Too many requests."
-	if hint == HintBody {
-		detail += fmt.Sprintf(" Please try again in %d second(s).", wholeSeconds(wait))
+	if hint == simulate.HintBody {
+		detail += " " + simulate.Sentence(wait)
 	}
 	a := s.failed(http.StatusTooManyRequests, "too_many_requests", detail)
-	a.retryAfter = retryAfter(wait, hint, now)
+	a.RetryAfter = hint.Header(wait, now)
 	return a
 }
 
-// retryAfter returns a Retry-After header, empty for none.
-func retryAfter(wait time.Duration, hint Hint, now time.Time) string {
-	switch hint {
-	case HintSeconds:
-		return strconv.FormatInt(wholeSeconds(wait), 10)
-	case HintDate:
-		// Rounded up, because a date drops the fraction of its second.
-		at := now.Add(time.Duration(wholeSeconds(wait))*time.Second + time.Second - 1)
-		return at.UTC().Format(http.TimeFormat)
-	default:
-		return ""
-	}
-}
-
-func wholeSeconds(d time.Duration) int64 {
-	return max(1, int64((d+time.Second-1)/time.Second))
-}
-
-// answer is a response that is ready to be written.
-type answer struct {
-	status      int    // zero is 200
-	contentType string // empty is JSON
-	retryAfter  string // empty is no header
-	body        []byte
-}
-
-func (a answer) write(w http.ResponseWriter) {
-	contentType := a.contentType
-	if contentType == "" {
-		contentType = "application/json"
-	}
-	w.Header().Set("Content-Type", contentType)
-	if a.retryAfter != "" {
-		w.Header().Set("Retry-After", a.retryAfter)
-	}
-	if a.status != 0 {
-		w.WriteHeader(a.status)
-	}
-	_, _ = w.Write(a.body) // An error is the client's going away.
-}
-
-func (s *Server) success(result string) answer {
-	return answer{body: s.envelope("success", "", result, http.StatusOK)}
+func (s *Server) success(result string) simulate.Answer {
+	return simulate.Answer{Body: s.envelope("success", "", result, http.StatusOK)}
 }
 
 // missing is the documented parameter_validation error, whose result names the
 // field and the rule that it breaks.
-func (s *Server) missing(field string) answer {
+func (s *Server) missing(field string) simulate.Answer {
 	return s.refused(http.StatusBadRequest, "parameter_validation_failed", field+" must not be blank",
-		`{"field":`+quote(field)+`,"tag":"required"}`)
+		`{"field":`+simulate.Quote(field)+`,"tag":"required"}`)
 }
 
-func (s *Server) failed(status int, code, detail string) answer {
+func (s *Server) failed(status int, code, detail string) simulate.Answer {
 	return s.refused(status, code, detail, "null")
 }
 
-func (s *Server) refused(status int, code, detail, result string) answer {
-	var a answer
+func (s *Server) refused(status int, code, detail, result string) simulate.Answer {
+	var a simulate.Answer
 	if s.options.ErrorStatus == StatusHTTP {
-		a.status = status
+		a.Status = status
 	}
 	switch s.options.ErrorForm {
 	case ErrorOAuth:
-		a.body = []byte(`{"error":` + quote(code) + `,"error_description":` + quote(detail) + `}`)
+		a.Body = []byte(`{"error":` + simulate.Quote(code) + `,"error_description":` + simulate.Quote(detail) + `}`)
 	case ErrorHTML:
-		a.contentType = "text/html"
-		a.body = fmt.Appendf(nil, "<html>\n<head><title>%d %s</title></head>\n<body>%s</body>\n</html>\n",
+		a.ContentType = "text/html"
+		a.Body = fmt.Appendf(nil, "<html>\n<head><title>%d %s</title></head>\n<body>%s</body>\n</html>\n",
 			status, http.StatusText(status), html.EscapeString(detail))
 	default:
 		if s.options.ErrorStatus == StatusCode {
 			status = http.StatusOK
 		}
-		a.body = s.envelope(code, detail, result, status)
+		a.Body = s.envelope(code, detail, result, status)
 	}
 	return a
 }
 
 func (s *Server) envelope(code, detail, result string, status int) []byte {
 	return fmt.Appendf(nil, `{"code":%s,"detailMessage":%s,"requestId":"%032x","result":%s,"status":%d}`,
-		quote(code), quote(detail), s.counters.Requests, result, status)
-}
-
-// quote returns a string as JSON.
-func quote(s string) string {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // Marshal does not fail for a string.
-	}
-	return string(b)
+		simulate.Quote(code), simulate.Quote(detail), s.counters.Requests, result, status)
 }

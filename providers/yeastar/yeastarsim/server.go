@@ -82,7 +82,7 @@ type Options struct {
 	ErrorStatus ErrorStatus
 
 	// Quota is enforced over all requests; the zero value allows everything.
-	Quota Quota
+	Quota simulate.Quota
 }
 
 // ExpiresIn is a way to write a token's remaining life, in whole seconds.
@@ -191,18 +191,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	s.answer(r).write(w)
+	s.answer(r).Write(w)
 }
 
-func (s *Server) answer(r *http.Request) answer {
+func (s *Server) answer(r *http.Request) simulate.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	form, formErr := parseForm(r)
 	s.count(r, form)
 
-	quota := s.options.Quota
-	if wait, ok := s.meter.Take(quota.Requests, quota.Per, quota.Burst, now); !ok {
+	if wait := s.meter.Take(s.options.Quota, now); wait > 0 {
 		return s.throttled(wait, s.options.Quota.Hint, now)
 	}
 	if fault, ok := s.fault(r.URL.Path); ok {
@@ -260,7 +259,7 @@ func parseForm(r *http.Request) (url.Values, error) {
 	return r.PostForm, nil
 }
 
-func (s *Server) balance(authorization string, now time.Time) answer {
+func (s *Server) balance(authorization string, now time.Time) simulate.Answer {
 	if authorization == "" {
 		return s.failed(http.StatusUnauthorized, "unauthorized", "Access token is missing")
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 const formType = "application/x-www-form-urlencoded"
@@ -300,12 +302,12 @@ func TestFaults(t *testing.T) {
 		{"unavailable", Fault{Status: 503}, 503, "", `"code":"service_unavailable"`},
 		{"unavailable with a time", Fault{Status: 503, RetryAfter: 3 * time.Second}, 503, "3", `"status":503`},
 		{"429 in seconds", Fault{Status: 429, RetryAfter: 1500 * time.Millisecond}, 429, "2", `"Too many requests."`},
-		{"429 as a date", Fault{Status: 429, RetryAfter: 90 * time.Second, Hint: HintDate}, 429, date, `"Too many requests."`},
+		{"429 as a date", Fault{Status: 429, RetryAfter: 90 * time.Second, Hint: simulate.HintDate}, 429, date, `"Too many requests."`},
 		{
-			"429 in the body", Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: HintBody}, 429, "",
+			"429 in the body", Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: simulate.HintBody}, 429, "",
 			`Please try again in 7 second(s).`,
 		},
-		{"429 without a time", Fault{Status: 429, Hint: HintNone}, 429, "", `"detailMessage":"Too many requests."`},
+		{"429 without a time", Fault{Status: 429, Hint: simulate.HintNone}, 429, "", `"detailMessage":"Too many requests."`},
 		{"a raw body", Fault{Body: SampleBalance}, 200, "", SampleBalance},
 		{"a raw 502", Fault{Status: 502, Body: "<html>", ContentType: "text/html"}, 502, "", "<html>"},
 		{"a raw 429", Fault{Status: 429, Body: "{}", RetryAfter: 4 * time.Second}, 429, "4", "{}"},
@@ -339,16 +341,9 @@ func TestFaultsOfEveryPathAndForATime(t *testing.T) {
 	assert.Equal(t, 200, getBalance(s, token).Code)
 }
 
-func TestADateNeverComesTooEarly(t *testing.T) {
-	now := time.Unix(100, 300)
-	at, err := http.ParseTime(retryAfter(5*time.Second, HintDate, now))
-	require.NoError(t, err)
-	assert.Equal(t, time.Unix(106, 0).UTC(), at)
-}
-
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New(Options{Quota: Quota{Requests: 1, Per: time.Second, Burst: 2}})
+		s := New(Options{Quota: simulate.Quota{Requests: 1, Per: time.Second, Burst: 2}})
 		token := login(t, s).Token
 		assert.Equal(t, 200, getBalance(s, token).Code)
 		w := getBalance(s, token)

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
 const (
@@ -52,7 +54,7 @@ func (t *tokens) prune(now time.Time) {
 }
 
 // token answers POST /auth/openapi/v1/oauth/token.
-func (s *Server) token(form url.Values, now time.Time) answer {
+func (s *Server) token(form url.Values, now time.Time) simulate.Answer {
 	switch grant := form.Get("grant_type"); grant {
 	case "":
 		return s.missing("grant_type")
@@ -65,7 +67,7 @@ func (s *Server) token(form url.Values, now time.Time) answer {
 	}
 }
 
-func (s *Server) login(id, secret string, now time.Time) answer {
+func (s *Server) login(id, secret string, now time.Time) simulate.Answer {
 	if id == "" {
 		return s.missing("client_id")
 	}
@@ -81,7 +83,7 @@ func (s *Server) login(id, secret string, now time.Time) answer {
 	return s.granted(s.issue(id, "", now), now)
 }
 
-func (s *Server) renew(refresh string, now time.Time) answer {
+func (s *Server) renew(refresh string, now time.Time) simulate.Answer {
 	if refresh == "" {
 		return s.missing("refresh_token")
 	}
@@ -120,13 +122,13 @@ func (t *tokens) sign(client string, end time.Time) string {
 	t.issued++
 	header := encode([]byte(`{"alg":"HS256","typ":"JWT"}`))
 	claims := encode(fmt.Appendf(nil, `{"scope":["all"],"exp":%d,"token_type":"openapi","jti":"%d","client_id":%s}`,
-		end.Unix(), t.issued, quote(client)))
+		end.Unix(), t.issued, simulate.Quote(client)))
 	mac := hmac.New(sha256.New, []byte(signingKey))
 	mac.Write([]byte(header + "." + claims))
 	return header + "." + claims + "." + encode(mac.Sum(nil))
 }
 
-func (s *Server) granted(p pair, now time.Time) answer {
+func (s *Server) granted(p pair, now time.Time) simulate.Answer {
 	seconds := strconv.FormatInt(int64(s.tokens.access[p.access].Sub(now)/time.Second), 10)
 	var expires string
 	switch s.options.ExpiresIn {
@@ -137,11 +139,11 @@ func (s *Server) granted(p pair, now time.Time) answer {
 	case ExpiresInSmall:
 		expires = `"1"`
 	default:
-		expires = quote(seconds)
+		expires = simulate.Quote(seconds)
 	}
 	head := [...]string{TokenHeadSpace: "Bearer ", TokenHeadBare: "Bearer", TokenHeadEmpty: ""}[s.options.TokenHead]
 	return s.success(fmt.Sprintf(`{"expiresIn":%s,"refreshToken":%s,"token":%s,"tokenHead":%s}`,
-		expires, quote(p.refresh), quote(p.access), quote(head)))
+		expires, simulate.Quote(p.refresh), simulate.Quote(p.access), simulate.Quote(head)))
 }
 
 func accepts(want, got string) bool {
