@@ -597,6 +597,38 @@ func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
 	}
 }
 
+// Alertmanager swallows the end of an alert that another one inhibits at that moment.
+// Alerts of one group whose firing is kept for the same time end together.
+func TestInhibitedAlertsEndWithWhatInhibitsThem(t *testing.T) {
+	var config struct {
+		InhibitRules []struct {
+			SourceMatchers []string `yaml:"source_matchers"`
+			TargetMatchers []string `yaml:"target_matchers"`
+		} `yaml:"inhibit_rules"`
+	}
+	require.NoError(t, yaml.Unmarshal(read(t, "alertmanager.yml"), &config))
+	require.NotEmpty(t, config.InhibitRules)
+	type end struct{ group, keptFor string }
+	endsOf := func(matchers []string) map[end]bool {
+		name := regexp.MustCompile(`^alertname=~?"([^"]+)"$`).FindStringSubmatch(strings.Join(matchers, " "))
+		require.NotNil(t, name, matchers)
+		ends := map[end]bool{}
+		for _, g := range readAlerts(t).Groups {
+			for _, r := range g.Rules {
+				if regexp.MustCompile("^(" + name[1] + ")$").MatchString(r.Alert) {
+					ends[end{g.Name, r.KeepFiringFor}] = true
+				}
+			}
+		}
+		return ends
+	}
+	for _, rule := range config.InhibitRules {
+		ends := endsOf(rule.SourceMatchers)
+		assert.Len(t, ends, 1, rule.SourceMatchers)
+		assert.Equal(t, ends, endsOf(rule.TargetMatchers), rule.TargetMatchers)
+	}
+}
+
 func TestYAMLFilesAreYAML(t *testing.T) {
 	require.NoError(t, filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
