@@ -93,7 +93,7 @@ type Call struct {
 	// Authorize, if not nil, returns further header lines. It is called when the
 	// quota lets the request through: in a fleet that may be minutes after Do, and a
 	// token from then have ended. On an error nothing is sent, no request is spent,
-	// and Do returns that error as its cause if it is [ErrNotAsked].
+	// and Do returns it.
 	Authorize func() (http.Header, error)
 	// Body is sent as it is; nil for none.
 	Body []byte

@@ -380,5 +380,8 @@ func TestAuthorizeFails(t *testing.T) {
 		assert.Equal(t, time.Minute, time.Since(start))
 		assert.Equal(t, "200", <-seen.ch)
 		assert.Empty(t, seen.ch)
+
+		want := providers.Errorf(providers.ReasonAuth, "the file is gone")
+		assert.Equal(t, want.Error(), client.Do(t.Context(), providers.Call{Authorize: func() (http.Header, error) { return nil, want }}).Error())
 	})
 }

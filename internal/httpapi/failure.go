@@ -14,6 +14,10 @@ import (
 
 // sendFailure classifies an error that came instead of an answer.
 func sendFailure(err error) *providers.Error {
+	var known *providers.Error
+	if errors.As(err, &known) {
+		return known
+	}
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {
 		err = urlErr.Err // the address would repeat identifiers of persons

@@ -44,13 +44,14 @@ type Gate struct {
 	save    func(state.Account)
 	secrets []*secret.Value
 
-	mu          sync.Mutex
-	limit       quota.Limit
-	account     state.Account
-	generations []uint64 // of secrets, when they were refused
-	waiting     []*waiter
-	paused      int         // answers "too many requests" that are being read
-	timer       *time.Timer // runs grant when the next request is allowed; nil if none waits
+	mu      sync.Mutex
+	limit   quota.Limit
+	account state.Account
+	asked   []uint64 // generations of secrets at the last request
+	refused []uint64 // those that were refused
+	waiting []*waiter
+	paused  int         // answers "too many requests" that are being read
+	timer   *time.Timer // runs grant when the next request is allowed; nil if none waits
 }
 
 // waiter is a request at the gate.
@@ -83,7 +84,8 @@ func WithTurn(ctx context.Context, t Turn) context.Context {
 // NewGate returns the gate of an account that has sent nothing yet. A change of
 // one of the secrets ends the hold of a refused account.
 func NewGate(limit quota.Limit, secrets ...*secret.Value) *Gate {
-	return &Gate{limit: limit, secrets: secrets, generations: generationsOf(secrets)}
+	now := generationsOf(secrets)
+	return &Gate{limit: limit, secrets: secrets, asked: now, refused: now}
 }
 
 // Resume lets the gate go on from kept. From now on save is called with each
@@ -141,6 +143,7 @@ func (g *Gate) grant() {
 			return
 		}
 		g.keep()
+		g.asked = generationsOf(g.secrets)
 		i := g.latest(now)
 		w := g.waiting[i]
 		g.waiting = slices.Delete(g.waiting, i, i+1)
@@ -216,7 +219,8 @@ func (g *Gate) Limiting(atLeast time.Duration) (done func(retryAfter time.Durati
 func (g *Gate) RateLimited(retryAfter time.Duration) { g.Limiting(retryAfter)(retryAfter) }
 
 // Refused holds the account after its credentials were refused, for a time that
-// doubles with each refusal in a row, or until a secret changes.
+// doubles with each refusal in a row, or until a secret is another one than that of
+// the last request.
 func (g *Gate) Refused() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -225,7 +229,7 @@ func (g *Gate) Refused() {
 		return
 	}
 	g.account.Refused++
-	g.generations = generationsOf(g.secrets)
+	g.refused = g.asked
 	g.hold(now, backOff(failureBackOff, g.account.Refused), providers.ReasonAuth)
 }
 
@@ -269,7 +273,7 @@ func (g *Gate) Hold() (time.Time, providers.Reason) {
 	if !g.account.Quota.BlockedUntil.After(now) {
 		return time.Time{}, ""
 	}
-	if g.account.Reason == providers.ReasonAuth && !slices.Equal(g.generations, generationsOf(g.secrets)) {
+	if g.account.Reason == providers.ReasonAuth && !slices.Equal(g.refused, generationsOf(g.secrets)) {
 		g.account.Quota.BlockedUntil, g.account.Refused = time.Time{}, 0
 		g.keep()
 		return time.Time{}, ""

@@ -108,6 +108,24 @@ func TestChangedSecretDoesNotEndA429(t *testing.T) {
 	}
 }
 
+// A secret that changes while a request is under way is not the one that is refused.
+func TestSecretChangesBeforeTheRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "key")
+		require.NoError(t, os.WriteFile(file, []byte("old-key"), 0o600))
+		gate := httpapi.NewGate(onePerSecond, secret.File(file))
+		require.NoError(t, gate.Wait(t.Context()))
+		require.NoError(t, os.WriteFile(file, []byte("new-key"), 0o600))
+		gate.Refused()
+		until, _ := gate.Hold()
+		assert.True(t, until.IsZero(), "the new key was not refused")
+		require.NoError(t, gate.Wait(t.Context()))
+		gate.Refused()
+		until, _ = gate.Hold()
+		assert.False(t, until.IsZero())
+	})
+}
+
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := httpapi.NewGate(onePerSecond)

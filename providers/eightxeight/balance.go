@@ -34,10 +34,7 @@ func (s *balanceSource) Requests() int { return 1 }
 // Fetch returns the balance. That an account is not in prepaid mode is a good
 // answer too: a Reading without a balance.
 func (s *balanceSource) Fetch(ctx context.Context) (providers.Reading, error) {
-	call, err := s.account.call("balance")
-	if err != nil {
-		return providers.Reading{}, err
-	}
+	call := s.account.call("balance")
 	reading := providers.Reading{Billing: providers.BillingPrepaid}
 	call.Check = func(a providers.Answer) *providers.Error {
 		if isPostpaid(a) {

@@ -40,19 +40,24 @@ type account struct {
 // Sources implements [providers.Account].
 func (a *account) Sources() []providers.Source { return a.sources }
 
-// call returns a GET of an endpoint of the account. The key is taken anew for
-// each request, because a file may bring another one at any time.
-func (a *account) call(endpoint string) (providers.Call, error) {
+// call returns a GET of an endpoint of the account.
+func (a *account) call(endpoint string) providers.Call {
+	return providers.Call{
+		Path:      "/api/v1/accounts/" + url.PathEscape(a.id) + "/" + endpoint,
+		Authorize: a.authorize,
+		Check:     check,
+	}
+}
+
+// authorize takes the key anew for each request, because a file may bring another
+// one at any time.
+func (a *account) authorize() (http.Header, error) {
 	key, err := a.key.Get()
 	if err != nil {
-		return providers.Call{}, providers.Errorf(providers.ReasonAuth, "api_key: %w", err)
+		return nil, providers.Errorf(providers.ReasonAuth, "api_key: %w", err)
 	}
 	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return providers.Call{}, providers.Errorf(providers.ReasonAuth, "api_key holds a line break or another control character; it must be one line")
+		return nil, providers.Errorf(providers.ReasonAuth, "api_key holds a line break or another control character; it must be one line")
 	}
-	return providers.Call{
-		Path:   "/api/v1/accounts/" + url.PathEscape(a.id) + "/" + endpoint,
-		Header: http.Header{"Authorization": {"Bearer " + key}},
-		Check:  check,
-	}, nil
+	return http.Header{"Authorization": {"Bearer " + key}}, nil
 }

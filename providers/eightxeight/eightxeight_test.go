@@ -71,6 +71,11 @@ type server func(call providers.Call) (status int, body string)
 func (s server) Mask(string) {}
 
 func (s server) Do(_ context.Context, call providers.Call) error {
+	header, err := call.Authorize()
+	if err != nil {
+		return err
+	}
+	call.Header = header
 	status, body := s(call)
 	good := status >= 200 && status < 300
 	if !good || !call.Large {
@@ -234,7 +239,7 @@ func TestKeyThatCannotBeSent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(path, []byte("two\nlines"), 0o600))
 	for _, kind := range []providers.Kind{providers.KindBalance, providers.KindPrices} {
-		_, err := source(t, kind, nil, "api_key_file: "+path).Fetch(t.Context())
+		_, err := source(t, kind, answers(200, ""), "api_key_file: "+path).Fetch(t.Context())
 		require.EqualError(t, err, "auth: api_key holds a line break or another control character; it must be one line")
 	}
 }

@@ -101,10 +101,7 @@ func (s *priceSource) Requests() int { return len(s.queries) }
 func (s *priceSource) Fetch(ctx context.Context) (providers.Reading, error) {
 	list := newPriceList(s.maxSeries)
 	for _, query := range s.queries {
-		call, err := s.account.call("prices")
-		if err != nil {
-			return providers.Reading{}, err
-		}
+		call := s.account.call("prices")
 		call.Query = query
 		call.Large = true
 		call.Decode = func(body io.Reader) error { return decodePrices(body, list) }
