@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -251,19 +252,16 @@ func TestFailuresOfTheConnection(t *testing.T) {
 	secure.Config.ErrorLog = nil
 	transport, err := httpapi.NewTransport("a", config.HTTP{})
 	require.NoError(t, err)
-	garbage, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = garbage.Close() }()
-	go func() {
-		for {
-			conn, err := garbage.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(conn, "SSH-2.0-nonsense\r\n\r\n")
-			_ = conn.Close()
-		}
-	}()
+	const banner = "SSH-2.0-nonsense\r\n\r\n"
+	speaksFirst := listen(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, banner)
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	answers := listen(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1))
+		_, _ = io.WriteString(conn, banner)
+		_, _ = io.Copy(io.Discard, conn)
+	})
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	_ = closed.Close()
@@ -275,7 +273,8 @@ func TestFailuresOfTheConnection(t *testing.T) {
 		"no such host":              {"http://no-such-host.invalid", providers.ReasonUnavailable},
 		"certificate not known":     {secure.URL, providers.ReasonTLS},
 		"https to a plain port":     {strings.Replace(plain.URL, "http:", "https:", 1), providers.ReasonTLS},
-		"something that is no HTTP": {"http://" + garbage.Addr().String(), providers.ReasonBadResponse},
+		"an answer that is no HTTP": {"http://" + answers, providers.ReasonBadResponse},
+		"a server of another kind":  {"http://" + speaksFirst, providers.ReasonBadResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := newClient(transport, c.base, plenty())
@@ -284,6 +283,30 @@ func TestFailuresOfTheConnection(t *testing.T) {
 			assert.Equal(t, c.reason, err.Reason, err.Message)
 		})
 	}
+}
+
+// listen serves each connection until the client closes it, and returns the address.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			done.Go(func() {
+				defer func() { _ = conn.Close() }()
+				serve(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		done.Wait()
+	})
+	return listener.Addr().String()
 }
 
 func TestBodyBounds(t *testing.T) {

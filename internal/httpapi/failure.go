@@ -33,6 +33,8 @@ func sendFailure(err error) *providers.Error {
 	case isUnreadableRedirect(err):
 		// Quoted in the error, where a secret may be escaped more than once.
 		e.Reason, e.Message = providers.ReasonBadResponse, errRedirect.Error()+": its address cannot be read"
+	case isUnsolicited(err):
+		e.Reason, e.Message = providers.ReasonBadResponse, "the server spoke before it was asked, so it is none of HTTP"
 	case isTLS(err):
 		e.Reason = providers.ReasonTLS
 	case isMalformed(err):
@@ -77,6 +79,11 @@ func isTLS(err error) bool {
 func isUnreadableRedirect(err error) bool {
 	return strings.Contains(err.Error(), "failed to parse Location header")
 }
+
+// isUnsolicited reports bytes that came before the request was sent, as from a server
+// of mail. The transport has neither a type nor a text of its own for it: it wraps an
+// error that is nil.
+func isUnsolicited(err error) bool { return err.Error() == "readLoopPeekFailLocked: %!w(<nil>)" }
 
 // isMalformed reports an answer that is no HTTP. The transport has no type for it.
 func isMalformed(err error) bool {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,15 +73,15 @@ func TestKeptHoldWhileA429IsRead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var kept state.Account
+				var kept atomic.Pointer[state.Account]
 				gate := plenty()
-				gate.Resume(state.Account{}, func(now state.Account) { kept = now })
+				gate.Resume(state.Account{}, func(now state.Account) { kept.Store(&now) })
 				limit := simulate.Status(429, "application/json", `{"message":"Please try again in 60 second(s)."}`, c.header)
 				client, _ := newClient(simulate.Transport(simulate.SlowDrip(5*time.Second, 1000)(limit(nil))), "http://h.example", gate)
 				start := time.Now()
 				go func() { _, _ = get(client, "/") }()
 				synctest.Wait()
-				assert.Equal(t, start.Add(c.want), kept.Quota.BlockedUntil)
+				assert.Equal(t, start.Add(c.want), kept.Load().Quota.BlockedUntil)
 				time.Sleep(time.Minute)
 			})
 		})
