@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// manifests are the objects of examples/kubernetes.
+type manifests struct {
+	deployment *apps.Deployment
+	service    *core.Service
+	monitor    *monitoring.ServiceMonitor
+	rule       *monitoring.PrometheusRule
+	// The names of what volumes can be made of, by kind.
+	secrets, configMaps, claims, accounts map[string]bool
+}
+
+// readManifests decodes as Kubernetes and the Prometheus operator do, and refuses keys
+// that they do not know.
+func readManifests(t *testing.T) manifests {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{core.AddToScheme, apps.AddToScheme, monitoring.AddToScheme} {
+		require.NoError(t, add(scheme))
+	}
+	strict := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	m := manifests{secrets: map[string]bool{}, configMaps: map[string]bool{}, claims: map[string]bool{}, accounts: map[string]bool{}}
+	for _, name := range []string{"deployment.yaml", "servicemonitor.yaml", "prometheusrule.yaml"} {
+		documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(readExample(t, "kubernetes/"+name))))
+		for {
+			document, err := documents.Read()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err, name)
+			if onlyComments(document) {
+				continue
+			}
+			object, _, err := strict.Decode(document, nil, nil)
+			require.NoError(t, err, "%s: %s", name, document)
+			switch o := object.(type) {
+			case *apps.Deployment:
+				m.deployment = o
+			case *core.Service:
+				m.service = o
+			case *core.Secret:
+				m.secrets[o.Name] = true
+			case *core.ConfigMap:
+				m.configMaps[o.Name] = true
+			case *core.PersistentVolumeClaim:
+				m.claims[o.Name] = true
+			case *core.ServiceAccount:
+				m.accounts[o.Name] = true
+			case *monitoring.ServiceMonitor:
+				m.monitor = o
+			case *monitoring.PrometheusRule:
+				m.rule = o
+			default:
+				t.Errorf("%s: nobody looks at a %T", name, o)
+			}
+		}
+	}
+	require.NotNil(t, m.deployment)
+	require.NotNil(t, m.service)
+	require.NotNil(t, m.monitor)
+	require.NotNil(t, m.rule)
+	return m
+}
+
+func onlyComments(document []byte) bool {
+	for line := range strings.Lines(string(document)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			return false
+		}
+	}
+	return true
+}
+
+// The objects are such as Kubernetes takes, and refer to each other.
+func TestKubernetesManifests(t *testing.T) {
+	t.Parallel()
+	m := readManifests(t)
+	pod := m.deployment.Spec.Template
+	assert.Subset(t, pod.Labels, m.deployment.Spec.Selector.MatchLabels)
+	assert.Subset(t, pod.Labels, m.service.Spec.Selector)
+	assert.Subset(t, m.service.Labels, m.monitor.Spec.Selector.MatchLabels)
+	assert.True(t, m.accounts[pod.Spec.ServiceAccountName])
+
+	require.Len(t, pod.Spec.Containers, 1)
+	container := pod.Spec.Containers[0]
+	require.Len(t, container.Ports, 1)
+	require.Len(t, m.service.Spec.Ports, 1)
+	require.Len(t, m.monitor.Spec.Endpoints, 1)
+	assert.Equal(t, container.Ports[0].Name, m.service.Spec.Ports[0].TargetPort.StrVal)
+	assert.Equal(t, m.service.Spec.Ports[0].Name, m.monitor.Spec.Endpoints[0].Port)
+	for _, probe := range []*core.Probe{container.LivenessProbe, container.ReadinessProbe} {
+		assert.Equal(t, container.Ports[0].Name, probe.HTTPGet.Port.StrVal)
+	}
+
+	volumes := map[string]bool{}
+	for _, v := range pod.Spec.Volumes {
+		volumes[v.Name] = true
+		switch {
+		case v.Secret != nil:
+			assert.True(t, m.secrets[v.Secret.SecretName], v.Name)
+		case v.ConfigMap != nil:
+			assert.True(t, m.configMaps[v.ConfigMap.Name], v.Name)
+		case v.PersistentVolumeClaim != nil:
+			assert.True(t, m.claims[v.PersistentVolumeClaim.ClaimName], v.Name)
+		default:
+			t.Errorf("volume %s is made of nothing that is there", v.Name)
+		}
+	}
+	for _, mount := range container.VolumeMounts {
+		assert.True(t, volumes[mount.Name], mount.Name)
+	}
+}
+
+// Compose's own loader takes the file.
+func TestComposeFile(t *testing.T) {
+	t.Parallel()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(examples, "compose.yaml")}, cli.WithName("balance_exporter"))
+	require.NoError(t, err)
+	project, err := options.LoadProject(t.Context())
+	require.NoError(t, err)
+	assert.Contains(t, project.ServiceNames(), "balance-exporter")
+}
