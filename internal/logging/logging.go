@@ -69,6 +69,7 @@ var machinery = []string{
 	"github.com/go-kit/log/level.",
 	"github.com/tjhop/slog-gokit.",
 	"log/slog.",
+	"log.",
 	reflect.TypeFor[masked]().PkgPath() + ".",
 }
 

@@ -3,6 +3,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/balance-exporter/balance_exporter/internal/exposition"
+	"github.com/balance-exporter/balance_exporter/internal/logging"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -60,6 +62,7 @@ func (s *Server) HTTP() *http.Server {
 		ReadTimeout:       readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(logging.Slog(s.opts.Logger).Handler(), slog.LevelWarn),
 	}
 }
 

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -13,8 +14,10 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/exposition"
+	"github.com/balance-exporter/balance_exporter/internal/logging"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/server"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
@@ -91,6 +94,20 @@ func TestParts(t *testing.T) {
 	assert.Equal(t, http.StatusBadRequest, w.Code)
 	assert.Equal(t, "unknown part \"price\" in collect[]: expected balances, prices, subscribers or exporter\n", w.Body.String())
 	assert.Equal(t, 2, s.served)
+}
+
+// What net/http has to say, of a failed TLS handshake for one, is a line like others.
+func TestErrorsOfConnectionsAreLogged(t *testing.T) {
+	var out strings.Builder
+	logger, err := logging.New(&out, "info", logging.JSON)
+	require.NoError(t, err)
+	srv := server.New(server.Options{TelemetryPath: "/metrics", Logger: logger})
+	srv.HTTP().ErrorLog.Printf("http: TLS handshake error from %s: EOF", "127.0.0.1:1")
+	var line map[string]string
+	require.NoError(t, json.Unmarshal([]byte(out.String()), &line), out.String())
+	assert.Equal(t, "warn", line["level"])
+	assert.Equal(t, "http: TLS handshake error from 127.0.0.1:1: EOF", line["msg"])
+	assert.Regexp(t, `^server_test\.go:`, line["caller"])
 }
 
 func TestOtherRoutes(t *testing.T) {
