@@ -1,10 +1,8 @@
 package state
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -12,33 +10,14 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
+// A batch is committed, and sources are loaded, in portions, to bound the memory.
 const (
-	// batchDelay is how long saved sources wait for company.
-	batchDelay = 250 * time.Millisecond
-	// retryDelay is the pause after a failed write, reportEvery that between two
-	// complaints.
-	retryDelay  = time.Second
-	reportEvery = time.Minute
-
-	// A batch is committed, and sources are loaded, in portions, to bound the
-	// memory.
 	portionRecords = 10_000
 	portionBytes   = 16 << 20
-
-	boltFormat = "1"
-)
-
-// The layout of the bolt file: meta/format is the format's version,
-// sources/<account id>/<source key> is a record.
-var (
-	metaBucket    = []byte("meta")
-	formatKey     = []byte("format")
-	sourcesBucket = []byte("sources")
 )
 
 var (
@@ -80,9 +59,6 @@ type bolt struct {
 	closeErr  error
 }
 
-// batch is snapshots by account id and source key; nil is a source to forget.
-type batch map[string]map[string]*snapshot.Snapshot
-
 // OpenBolt returns the Store that lives in the bolt file at path and, for the
 // accounts, in path.accounts. Both are created if need be, in an existing
 // directory, with mode 0600. A file in use by another process is an error. One
@@ -118,137 +94,6 @@ func openBolt(path string, logger log.Logger) (*bolt, error) {
 		logger: logger, db: db, accounts: accounts, queue: make(batch),
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}, nil
-}
-
-// openDB opens the bolt file, after setting an unusable one aside.
-func openDB(path string, logger log.Logger) (*bbolt.DB, error) {
-	for {
-		f, err := openLocked(path, logger)
-		if err != nil {
-			return nil, err
-		}
-		info, err := f.Stat()
-		if err != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("state file: %w", err)
-		}
-		db, err := openChecked(f, info.Size())
-		if err == nil {
-			return db, nil
-		}
-		_ = f.Close() // bbolt has often done so
-		if d := (damage{}); !errors.As(err, &d) {
-			return nil, fmt.Errorf("state file %s: %w", path, err)
-		}
-		if err := replace(path, info, err, logger); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// replace sets the unusable file at path aside. The lock went when bbolt gave the
-// file back, so it is taken again: what is at path may be another process's new
-// file by now.
-func replace(path string, unusable os.FileInfo, reason error, logger log.Logger) error {
-	if !errors.Is(reason, errPanicked) { // else bbolt still has the lock
-		f, err := openLocked(path, logger)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = f.Close() }()
-		if info, err := f.Stat(); err != nil || !os.SameFile(info, unusable) {
-			return err
-		}
-	}
-	if err := setAside(path, reason, logger); err != nil {
-		return fmt.Errorf("state file %s: %w", path, err)
-	}
-	return nil
-}
-
-// openChecked opens the locked file f, of size bytes, as a bolt file of this exporter. An error
-// of kind [damage] means that the file has to make way.
-func openChecked(f *os.File, size int64) (*bbolt.DB, error) {
-	if size > 0 {
-		if err := checkBolt(f, size); err != nil {
-			return nil, damage{err}
-		}
-	}
-	var db *bbolt.DB
-	err := guard(func() error {
-		var err error
-		db, err = bbolt.Open(f.Name(), fileMode, &bbolt.Options{
-			Timeout:      time.Nanosecond, // try once
-			FreelistType: bbolt.FreelistMapType,
-			NoStatistics: true,
-			// The file that was locked and checked, not what is there by now.
-			OpenFile: func(string, int, os.FileMode) (*os.File, error) { return f, nil },
-		})
-		if err != nil {
-			return err
-		}
-		return prepare(db)
-	})
-	switch {
-	case err == nil:
-		return db, nil
-	case db != nil && !errors.Is(err, errPanicked):
-		_ = db.Close()
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, errInUse
-	}
-	return nil, err
-}
-
-// prepare makes the buckets of a new file, and checks those of an old one.
-func prepare(db *bbolt.DB) error {
-	empty := false
-	err := db.View(func(tx *bbolt.Tx) error {
-		if name, _ := tx.Cursor().First(); name == nil {
-			empty = true
-			return nil
-		}
-		return checkLayout(tx)
-	})
-	if err != nil || !empty {
-		return err
-	}
-	return db.Update(func(tx *bbolt.Tx) error {
-		meta, err := tx.CreateBucket(metaBucket)
-		if err != nil {
-			return err
-		}
-		if err := meta.Put(formatKey, []byte(boltFormat)); err != nil {
-			return err
-		}
-		_, err = tx.CreateBucket(sourcesBucket)
-		return err
-	})
-}
-
-// checkLayout returns [damage] unless the file is laid out as described above.
-func checkLayout(tx *bbolt.Tx) error {
-	meta, sources := tx.Bucket(metaBucket), tx.Bucket(sourcesBucket)
-	if meta == nil || meta.Get(formatKey) == nil {
-		return damage{errors.New("not a file of this exporter")}
-	}
-	if format := meta.Get(formatKey); string(format) != boltFormat {
-		return damage{fmt.Errorf("format %q, expected %q: written by another version of the exporter", format, boltFormat)}
-	}
-	if sources == nil {
-		return damage{errors.New("no sources in it")}
-	}
-	return sources.ForEach(func(id, v []byte) error {
-		if v != nil {
-			return damage{fmt.Errorf("a value in the place of account %q", id)}
-		}
-		return sources.Bucket(id).ForEach(func(key, v []byte) error {
-			if v == nil {
-				return damage{fmt.Errorf("a bucket in the place of source %q", key)}
-			}
-			return nil
-		})
-	})
 }
 
 // LoadAccount implements [Store].
@@ -459,185 +304,4 @@ func (b *bolt) isClosed() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.closed
-}
-
-// wakeUp tells run that there is something to write.
-func (b *bolt) wakeUp() {
-	select {
-	case b.wake <- struct{}{}:
-	default: // it knows
-	}
-}
-
-// run writes what is queued until stop is closed.
-func (b *bolt) run() {
-	defer close(b.done)
-	for {
-		select {
-		case <-b.wake:
-		case <-b.stop:
-			return
-		}
-		if !b.pause(batchDelay) {
-			return
-		}
-		if err := b.flush(); err != nil {
-			b.report(err)
-			if errors.Is(err, errBroken) {
-				continue // nothing to retry before the next start
-			}
-			b.wakeUp()
-			if !b.pause(retryDelay) {
-				return
-			}
-		}
-	}
-}
-
-// pause waits for d and reports true, or false as soon as stop is closed.
-func (b *bolt) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-b.stop:
-		return false
-	}
-}
-
-// report logs a failed write, now and then.
-func (b *bolt) report(err error) {
-	if now := time.Now(); b.reported.IsZero() || now.Sub(b.reported) >= reportEvery {
-		b.reported = now
-		_ = level.Error(b.logger).Log("msg", "state cannot be written; trying on", "file", b.db.Path(), "err", err)
-	}
-}
-
-// flush hands everything that was saved to the disk. What cannot be written stays
-// queued.
-func (b *bolt) flush() error {
-	b.flushing.Lock()
-	defer b.flushing.Unlock()
-	b.mu.Lock()
-	taken := b.queue
-	b.taken, b.queue = taken, make(batch)
-	b.mu.Unlock()
-
-	err := b.write(taken)
-
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.taken = nil
-	if err != nil {
-		taken.update(b.queue)
-		b.queue = taken
-	}
-	return errors.Join(err, b.accounts.sync())
-}
-
-// update adds newer to b.
-func (b batch) update(newer batch) {
-	for id, sources := range newer {
-		if b[id] == nil {
-			b[id] = sources
-			continue
-		}
-		for key, s := range sources {
-			b[id][key] = s
-		}
-	}
-}
-
-// change is one entry of a batch.
-type change struct {
-	id, key string
-	s       *snapshot.Snapshot
-}
-
-// changes returns the entries of b in the order of the file, so that a portion
-// touches few pages.
-func (b batch) changes() []change {
-	var list []change
-	for id, sources := range b {
-		for key, s := range sources {
-			list = append(list, change{id, key, s})
-		}
-	}
-	slices.SortFunc(list, func(x, y change) int {
-		return cmp.Or(cmp.Compare(x.id, y.id), cmp.Compare(x.key, y.key))
-	})
-	return list
-}
-
-// write commits a batch, portion by portion. flushing must be held.
-func (b *bolt) write(todo batch) error {
-	for changes := todo.changes(); len(changes) > 0; {
-		done := 0
-		err := b.update(func(tx *bbolt.Tx) error {
-			sources := tx.Bucket(sourcesBucket)
-			for size := 0; done < len(changes) && done < portionRecords && size < portionBytes; done++ {
-				n, err := b.apply(sources, changes[done])
-				if err != nil {
-					return err
-				}
-				size += n
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		changes = changes[done:]
-	}
-	return nil
-}
-
-// apply writes one change and returns its size in bytes. A snapshot that cannot
-// be kept at all is logged and left out, so that it does not hold up the others.
-func (b *bolt) apply(sources *bbolt.Bucket, c change) (int, error) {
-	if c.s == nil {
-		if bucket := sources.Bucket([]byte(c.id)); bucket != nil {
-			return 0, bucket.Delete([]byte(c.key))
-		}
-		return 0, nil
-	}
-	record, err := encodeSource(c.id, c.key, c.s)
-	if err == nil {
-		err = errors.Join(checkKey(c.id), checkKey(c.key))
-	}
-	if err != nil {
-		_ = level.Error(b.logger).Log("msg", "snapshot cannot be kept", "source", c.key, "err", err)
-		return 0, nil
-	}
-	bucket, err := sources.CreateBucketIfNotExists([]byte(c.id))
-	if err != nil {
-		return 0, err
-	}
-	return len(record), bucket.Put([]byte(c.key), record)
-}
-
-// checkKey returns an error if bbolt takes no such key.
-func checkKey(key string) error {
-	if key == "" {
-		return errors.New("empty name")
-	}
-	if len(key) > bbolt.MaxKeySize {
-		return fmt.Errorf("name of %d bytes, at most %d fit", len(key), bbolt.MaxKeySize)
-	}
-	return nil
-}
-
-// update runs a writing transaction. bbolt panics if it meets what [checkBolt]
-// cannot know; then the file is left alone from there on. flushing must be held.
-func (b *bolt) update(fn func(tx *bbolt.Tx) error) error {
-	if b.broken {
-		return errBroken
-	}
-	err := guard(func() error { return b.db.Update(fn) })
-	if errors.Is(err, errPanicked) {
-		b.broken = true
-		return fmt.Errorf("%w: %w", errBroken, err)
-	}
-	return err
 }

@@ -2,7 +2,9 @@
 // cool-downs. It never holds a secret or a token.
 //
 // There are two stores, chosen by URL: `memory:` for one process's life, and
-// `bolt:PATH` for a file. Both pass the suite in package statetest.
+// `bolt:PATH` for a file. Both pass the suite in package statetest. The second is in
+// bolt.go, what it opens in boltfile.go and boltcheck.go, how it writes snapshots in
+// boltwrite.go, and the accounts' own file in accounts.go.
 package state
 
 import (
