@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,11 +22,21 @@ const (
 	examples = "../examples"
 )
 
-// TestMain runs the tests side by side on any machine: most of them only wait.
+// TestMain runs the tests side by side on any machine: most of them only wait. Before
+// that it builds what they run, which takes minutes the first time: a demo tells its
+// story by the clock, and must not have to wait for the others.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
+	}
+	for name := range programs {
+		path, err := build(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		built[name] = path
 	}
 	os.Exit(m.Run())
 }
@@ -41,30 +50,11 @@ var programs = map[string]struct{ module, pkg string }{
 	"amtool":           {"tools/alertmanager", "github.com/prometheus/alertmanager/cmd/amtool"},
 }
 
-// built has a function per program that builds it at the first call. Two at a time
-// would only be in each other's way.
-var built = func() map[string]func() (string, error) {
-	all := map[string]func() (string, error){}
-	var one sync.Mutex
-	for name := range programs {
-		all[name] = sync.OnceValues(func() (string, error) {
-			one.Lock()
-			defer one.Unlock()
-			return build(name)
-		})
-	}
-	return all
-}()
+// built has the paths of the programs.
+var built = map[string]string{}
 
-// program returns the path of a program: in the folder that E2E_BIN names, or built
-// and kept in the user's cache folder.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	path, err := built[name]()
-	require.NoError(t, err)
-	return path
-}
-
+// build returns the path of a program: in the folder that E2E_BIN names, or built and
+// kept in the user's cache folder.
 func build(name string) (string, error) {
 	p := programs[name]
 	if p.module != product { // that one must be what is tested
@@ -93,7 +83,7 @@ func output(t *testing.T, stdin []byte, name string, args ...string) (string, er
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program(t, name), args...)
+	cmd := exec.CommandContext(ctx, built[name], args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -115,7 +105,7 @@ func start(t *testing.T, name string, args ...string) *process {
 	p := &process{name: name, done: make(chan struct{}), log: filepath.Join(t.TempDir(), name+".log")}
 	file, err := os.Create(p.log)
 	require.NoError(t, err)
-	p.cmd = exec.Command(program(t, name), args...)
+	p.cmd = exec.Command(built[name], args...)
 	p.cmd.Stdout, p.cmd.Stderr = file, file
 	p.cmd.SysProcAttr = endWithParent()
 	require.NoError(t, p.cmd.Start())
