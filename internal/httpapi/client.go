@@ -124,7 +124,7 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	// secret could not be recognised any more.
 	answer := providers.Answer{Status: resp.StatusCode, Header: resp.Header, Body: []byte(c.opts.Mask.String(string(body)))}
 	if e := check(answer); e != nil {
-		return c.refused(c.masked(e, check, answer), answer)
+		return c.refused(e, answer)
 	}
 	if call.Decode != nil {
 		if err := call.Decode(bytes.NewReader(body)); err != nil {
@@ -135,23 +135,6 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 		c.opts.Gate.Answered(sentAt)
 	}
 	return nil
-}
-
-// masked returns e with what check says of the answer without its secrets. Masking
-// the finished message is not enough: a check may cut a text, and a part of a secret
-// is not recognised.
-func (c *Client) masked(e *providers.Error, check func(providers.Answer) *providers.Error, answer providers.Answer) *providers.Error {
-	answer.Body = []byte(c.opts.Mask.String(string(answer.Body)))
-	again := check(answer)
-	if again == nil {
-		again = providers.CheckStatus(answer)
-	}
-	safe := *e
-	safe.Message, safe.ID, safe.Err = "the provider's answer says that it failed", "", nil
-	if again != nil {
-		safe.Message, safe.ID = again.Message, again.ID
-	}
-	return &safe
 }
 
 // refused completes an answer's error by what every provider has in common.

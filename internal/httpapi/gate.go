@@ -297,13 +297,6 @@ func (g *Gate) Used() (quota.Limit, float64) {
 	return g.limit, g.limit.Used(g.account.Quota, time.Now())
 }
 
-// Account returns what a later gate for the same account goes on from.
-func (g *Gate) Account() state.Account {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.account
-}
-
 func generationsOf(secrets []*secret.Value) []uint64 {
 	out := make([]uint64, len(secrets))
 	for i, s := range secrets {
