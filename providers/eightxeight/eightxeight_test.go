@@ -15,8 +15,8 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/providers"
-	"github.com/balance-exporter/balance_exporter/providers/all"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight"
+	"github.com/balance-exporter/balance_exporter/providers/providertest"
 )
 
 const accountID = "0f0e0d0c-0000-4000-8000-000000000001"
@@ -25,17 +25,7 @@ const accountID = "0f0e0d0c-0000-4000-8000-000000000001"
 // each on a line, and its warnings.
 func parse(t testing.TB, keys ...string) (*config.Account, *config.File) {
 	t.Helper()
-	text := "accounts:\n  - name: a\n    provider: 8x8\n"
-	for _, key := range keys {
-		text += "    " + key + "\n"
-	}
-	lookup := func(name string) (config.Defaults, bool) {
-		p, ok := all.Lookup(name)
-		return config.Defaults{BaseURL: p.BaseURL, RateLimit: p.RateLimit}, ok
-	}
-	file, err := config.Parse("balance_exporter.yml", t.TempDir(), []byte(text), os.LookupEnv, lookup, all.Names())
-	require.NoError(t, err)
-	return file.Accounts[0], file
+	return providertest.Parse(t, eightxeight.Provider, "a", t.TempDir(), keys...)
 }
 
 // configure returns the configuration of a sound account with more keys.

@@ -24,6 +24,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+	"github.com/balance-exporter/balance_exporter/providers/providertest"
 )
 
 const iccidPath = "/api/v2/subscriber/iccid/8944501234567890123"
@@ -32,17 +33,7 @@ const iccidPath = "/api/v2/subscriber/iccid/8944501234567890123"
 // each on a line, and its warnings.
 func parse(t testing.TB, dir string, keys ...string) (*config.Account, *config.File) {
 	t.Helper()
-	text := "accounts:\n  - name: fleet\n    provider: flolive\n"
-	for _, key := range keys {
-		text += "    " + key + "\n"
-	}
-	lookup := func(string) (config.Defaults, bool) {
-		return config.Defaults{BaseURL: flolive.Provider.BaseURL, RateLimit: flolive.Provider.RateLimit}, true
-	}
-	noEnv := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), noEnv, lookup, []string{"flolive"})
-	require.NoError(t, err)
-	return file.Accounts[0], file
+	return providertest.Parse(t, flolive.Provider, "fleet", dir, keys...)
 }
 
 // world is an opened account before a simulator, through the real request chain.

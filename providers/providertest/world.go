@@ -16,7 +16,6 @@ import (
 	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
-	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/httpapi"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
@@ -61,7 +60,8 @@ func newWorld(t *testing.T, h Harness, limit quota.Limit) *world {
 		w.network.Handle(other, w.elsewhere.Wrap(w.faults))
 	}
 
-	account := parse(t, h)
+	keys := []string{"base_url: " + baseURL, "timeout: " + timeout.String()}
+	account, _ := Parse(t, h.Provider, "conformance", ".", append(keys, strings.Split(strings.TrimSpace(h.Config), "\n")...)...)
 	var err error
 	w.config, err = h.Provider.Configure(account.Section)
 	require.NoError(t, err)
@@ -81,19 +81,6 @@ func newWorld(t *testing.T, h Harness, limit quota.Limit) *world {
 	w.account, err = w.config.Open(providers.Env{Account: account.Name, HTTP: w.http, Warn: func(string, ...any) {}})
 	require.NoError(t, err)
 	return w
-}
-
-func parse(t *testing.T, h Harness) *config.Account {
-	t.Helper()
-	text := fmt.Sprintf("accounts:\n- name: conformance\n  provider: %s\n  base_url: %s\n  timeout: %s\n  %s\n",
-		h.Provider.Name, baseURL, timeout, strings.ReplaceAll(strings.TrimSpace(h.Config), "\n", "\n  "))
-	lookup := func(string) (config.Defaults, bool) {
-		return config.Defaults{BaseURL: h.Provider.BaseURL, RateLimit: h.Provider.RateLimit}, true
-	}
-	noEnv := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("conformance.yml", ".", []byte(text), noEnv, lookup, []string{h.Provider.Name})
-	require.NoError(t, err)
-	return file.Accounts[0]
 }
 
 // each runs scenario for each source of the account, those found by others

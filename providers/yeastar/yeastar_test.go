@@ -20,6 +20,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/providertest"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
 )
@@ -33,17 +34,7 @@ const (
 // each on a line.
 func parse(t testing.TB, keys ...string) (*config.Account, *config.File) {
 	t.Helper()
-	text := "accounts:\n  - name: a\n    provider: yeastar\n"
-	for _, key := range keys {
-		text += "    " + key + "\n"
-	}
-	lookup := func(string) (config.Defaults, bool) {
-		return config.Defaults{BaseURL: yeastar.Provider.BaseURL, RateLimit: yeastar.Provider.RateLimit}, true
-	}
-	noEnv := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("balance_exporter.yml", ".", []byte(text), noEnv, lookup, []string{"yeastar"})
-	require.NoError(t, err)
-	return file.Accounts[0], file
+	return providertest.Parse(t, yeastar.Provider, "a", ".", keys...)
 }
 
 // sound are the keys of a configuration without fault.
