@@ -76,8 +76,10 @@ func (a *account) ask(ctx context.Context, call providers.Call, use func(envelop
 		if err != nil {
 			return err
 		}
+		ended := false
 		call.Authorize = func() (http.Header, error) {
 			if token = a.auth.newest(); token == "" {
+				ended = true
 				return nil, fmt.Errorf("%w: the token has ended meanwhile", providers.ErrNotAsked)
 			}
 			return a.auth.header(token), nil
@@ -87,7 +89,7 @@ func (a *account) ask(ctx context.Context, call providers.Call, use func(envelop
 		case err == nil:
 			a.auth.accepted(token)
 			return nil
-		case token == "":
+		case ended:
 			continue
 		}
 		failure := providers.AsError(err)
