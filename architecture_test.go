@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"go/build"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,15 +14,85 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/balance-exporter/balance_exporter/providers/all"
+	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 )
 
-const module = "github.com/balance-exporter/balance_exporter/"
+const (
+	module           = "github.com/balance-exporter/balance_exporter/"
+	prometheusClient = "github.com/prometheus/client_golang/"
+)
 
-// importsOf returns what each package of the module imports, without its tests, by
-// its path below the module.
-func importsOf(t *testing.T) map[string][]string {
-	t.Helper()
-	out := map[string][]string{}
+// mayImport lists the packages of this module that a package may import. Data flows
+// one way, from the answer of a provider to a metric; these directions enforce it.
+var mayImport = map[string][]string{
+	".":                   {"internal/exporter"},
+	"collector":           {"internal/snapshot", "providers"},
+	"internal/cache":      {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
+	"internal/config":     {"internal/quota", "internal/secret", "providers"},
+	"internal/exposition": {"collector", "internal/snapshot", "providers"},
+	"internal/gate":       {"internal/quota", "providers"},
+	"internal/httpapi":    {"internal/config", "internal/gate", "internal/quota", "internal/secret", "providers"},
+	"internal/logging":    {},
+	"internal/quota":      {},
+	"internal/secret":     {},
+	"internal/server":     {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
+	"internal/simulate":   {},
+	"internal/snapshot":   {"internal/quota", "providers"},
+	"internal/state":      {"internal/quota", "internal/snapshot", "providers"},
+	"providers":           {"internal/quota", "internal/secret"},
+	"providers/kit":       {"internal/quota", "internal/secret", "providers"},
+}
+
+// anyImport are the packages that put others together.
+var anyImport = []string{
+	"internal/demo", "internal/exporter", "internal/state/statetest", "providers/all", "providers/all/alltest", "providers/providertest",
+}
+
+// importFaults returns what is wrong with the imports of a package, which has its path
+// below the module.
+func importFaults(pkg string, imports []string) []string {
+	allowed, listed := mayImport[pkg]
+	switch {
+	case isSimulator(pkg): // made from the provider's documentation, not from its client
+		allowed, listed = []string{"internal/simulate"}, true
+	case isClient(pkg):
+		allowed, listed = []string{"internal/quota", "internal/secret", "providers", "providers/kit"}, true
+	}
+	var faults []string
+	if !listed && !slices.Contains(anyImport, pkg) {
+		faults = append(faults, "is not in mayImport of architecture_test.go; add it")
+	}
+	for _, path := range imports {
+		local, isLocal := strings.CutPrefix(path, module)
+		switch {
+		case isLocal && listed && !slices.Contains(allowed, local):
+			faults = append(faults, fmt.Sprintf("imports %s; it may import only %q of this module", local, allowed))
+		case strings.HasPrefix(path, prometheusClient) && !slices.Contains([]string{"collector", "internal/exporter", "internal/exposition", "internal/server"}, pkg):
+			faults = append(faults, "imports "+path+"; only the collectors and what serves them do")
+		case path == "net/http" && pkg == "collector":
+			faults = append(faults, "imports net/http; a collector does no I/O")
+		case (path == "testing" || strings.HasPrefix(path, "github.com/stretchr/")) && !strings.HasSuffix(pkg, "test"):
+			faults = append(faults, "imports "+path+"; only packages for tests do")
+		}
+	}
+	return faults
+}
+
+// isClient reports whether pkg is the package of one provider.
+func isClient(pkg string) bool {
+	name, ok := strings.CutPrefix(pkg, "providers/")
+	return ok && !strings.Contains(name, "/") && !slices.Contains([]string{"all", "kit", "providertest"}, name)
+}
+
+func isSimulator(pkg string) bool {
+	return strings.HasPrefix(pkg, "providers/") && strings.HasSuffix(pkg, "sim")
+}
+
+func TestImports(t *testing.T) {
+	seen := map[string]bool{}
 	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
@@ -28,60 +102,104 @@ func importsOf(t *testing.T) map[string][]string {
 		}
 		pkg, err := build.ImportDir(path, 0)
 		if err == nil && len(pkg.GoFiles) > 0 {
-			out[filepath.ToSlash(path)] = pkg.Imports
+			path = filepath.ToSlash(path)
+			seen[path] = true
+			for _, fault := range importFaults(path, pkg.Imports) {
+				t.Errorf("package %s %s", path, fault)
+			}
 		}
 		return nil
 	}))
-	return out
+	for _, pkg := range slices.Concat(slices.Collect(maps.Keys(mayImport)), anyImport) {
+		assert.True(t, seen[pkg], "package %s of architecture_test.go does not exist", pkg)
+	}
 }
 
-// The data goes one way, from a provider's answer to a metric. These are the
-// directions that keep it so.
-func TestImports(t *testing.T) {
-	const prometheusClient = "github.com/prometheus/client_golang/"
-	mayImportClient := []string{".", "collector", "internal/exposition", "internal/server"}
-	simulators := []string{"internal/demo", "internal/simulate"}
-	for pkg, imports := range importsOf(t) {
-		for _, path := range imports {
-			local, isLocal := strings.CutPrefix(path, module)
-			if strings.HasPrefix(path, prometheusClient) {
-				assert.Contains(t, mayImportClient, pkg, "%s imports %s: only the collectors and what serves them know Prometheus", pkg, path)
-			}
-			if path == "testing" || strings.HasPrefix(path, "github.com/stretchr/") {
-				assert.True(t, strings.HasSuffix(pkg, "test"), "%s imports %s: only packages for tests do", pkg, path)
-			}
-			if !isLocal {
-				if pkg == "collector" {
-					assert.NotEqual(t, "net/http", path, "collectors do no I/O")
-				}
+func TestImportFaults(t *testing.T) {
+	for _, c := range []struct{ pkg, path, fault string }{
+		{".", module + "internal/cache", "imports internal/cache"},
+		{"collector", "net/http", "does no I/O"},
+		{"collector", module + "providers/yeastar", "imports providers/yeastar"},
+		{"collector", module + "internal/cache", "imports internal/cache"},
+		{"providers", module + "internal/config", "imports internal/config"},
+		{"providers", prometheusClient + "prometheus", "only the collectors"},
+		{"providers/yeastar", module + "providers/flolive", "imports providers/flolive"},
+		{"providers/yeastar", module + "providers/yeastar/yeastarsim", "imports providers/yeastar/yeastarsim"},
+		{"providers/yeastar", module + "internal/config", "imports internal/config"},
+		{"providers/yeastar/yeastarsim", module + "providers/yeastar", "imports providers/yeastar"},
+		{"internal/httpapi", module + "internal/state", "imports internal/state"},
+		{"internal/gate", module + "internal/state", "imports internal/state"},
+		{"internal/quota", module + "providers", "imports providers"},
+		{"internal/cache", prometheusClient + "prometheus", "only the collectors"},
+		{"internal/cache", "testing", "only packages for tests"},
+		{"internal/new", "fmt", "add it"},
+	} {
+		faults := importFaults(c.pkg, []string{"strings", c.path})
+		assert.Len(t, faults, 1, "%s imports %s", c.pkg, c.path)
+		assert.Contains(t, strings.Join(faults, "\n"), c.fault)
+	}
+	assert.Empty(t, importFaults("collector", []string{"fmt", prometheusClient + "prometheus", module + "providers"}))
+}
+
+func TestMainIsShort(t *testing.T) {
+	lines := 0
+	for _, file := range []string{"main.go", "flags.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		lines += bytes.Count(text, []byte("\n"))
+	}
+	assert.LessOrEqual(t, lines, 120, "main.go and flags.go read the flags and call exporter.Run; the rest is in internal/exporter")
+}
+
+// Each provider has cases for the tests of the whole program, a row in README.md and
+// its keys in docs/configuration.md.
+func TestProvidersAreTestedAndDocumented(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	docs, err := os.ReadFile(filepath.Join("docs", "configuration.md"))
+	require.NoError(t, err)
+	sections := map[string]string{}
+	for section := range strings.SplitSeq(string(docs), "\n## ") {
+		title, text, _ := strings.Cut(section, "\n")
+		sections[title] = text
+	}
+	for _, name := range all.Names() {
+		assert.Contains(t, string(readme), "\n| `"+name+"` | ", "README.md has no row for the provider")
+		documented := sections[name] + sections["Parts of an account"]
+		require.NotEmpty(t, sections[name], "docs/configuration.md has no section %s", name)
+		keys := map[string]bool{}
+		for _, c := range alltest.Cases() {
+			if c.Provider != name {
 				continue
 			}
-			switch {
-			case pkg == "collector":
-				assert.Contains(t, []string{"providers", "internal/snapshot"}, local, "collectors see snapshots and nothing of how they are made")
-			case isSimulator(pkg):
-				assert.Equal(t, "internal/simulate", local, "%s imports %s: a simulator is made from the facts, not from its client", pkg, path)
-			case isClient(pkg):
-				assert.False(t, isClient(local) || isSimulator(local), "%s imports %s: providers do not know each other, nor their simulators", pkg, path)
-				assert.NotContains(t, []string{"internal/cache", "internal/httpapi", "internal/state", "internal/server"}, local,
-					"%s imports %s: a provider has the contract and its configuration", pkg, path)
-			case isSimulator(local) || local == "internal/simulate":
-				assert.True(t, slices.Contains(simulators, pkg) || strings.HasSuffix(pkg, "test"), "%s imports %s: only the demo has simulators", pkg, path)
-			case isClient(local):
-				assert.Contains(t, []string{"providers/all"}, pkg, "%s imports %s: only the list knows the providers", pkg, path)
-			case pkg == "providers":
-				assert.Contains(t, []string{"internal/config", "internal/quota", "internal/secret"}, local, "the domain stands below the rest")
+			configs := []string{c.Open(nil).Config}
+			for _, s := range c.Samples {
+				configs = append(configs, s.Config)
 			}
+			for _, config := range configs {
+				var settings map[string]any
+				require.NoError(t, yaml.Unmarshal([]byte(config), &settings))
+				addKeys(keys, settings)
+			}
+		}
+		assert.NotEmpty(t, keys, "%s has no cases in providers/all/alltest", name)
+		for key := range keys {
+			_, inPart, _ := strings.Cut(key, ".")
+			assert.True(t, strings.Contains(documented, "`"+key+"`") || inPart != "" && strings.Contains(documented, "`"+inPart+"`"),
+				"docs/configuration.md does not document the key %s of %s", key, name)
 		}
 	}
 }
 
-// isClient reports whether pkg is the package of one provider.
-func isClient(pkg string) bool {
-	name, ok := strings.CutPrefix(pkg, "providers/")
-	return ok && !strings.Contains(name, "/") && name != "all" && name != "providertest"
-}
-
-func isSimulator(pkg string) bool {
-	return strings.HasPrefix(pkg, "providers/") && strings.HasSuffix(pkg, "sim")
+// addKeys adds the keys of settings, and those of their parts as part.key.
+func addKeys(keys map[string]bool, settings map[string]any) {
+	for key, value := range settings {
+		part, ok := value.(map[string]any)
+		if !ok {
+			keys[key] = true
+		}
+		for inPart := range part {
+			keys[key+"."+inPart] = true
+		}
+	}
 }

@@ -1,55 +1,43 @@
 package main
 
 import (
+	"fmt"
 	"io"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/balance-exporter/balance_exporter/internal/exporter"
 )
 
 const defaultAddress = ":10062"
 
-// flags is the command line. Every flag can also be set in the environment, as
-// BALANCE_EXPORTER_ and its name in capitals.
-type flags struct {
-	configFile    string
-	configCheck   bool
-	demo          bool
-	once          bool
-	stateURL      string
-	timeoutOffset time.Duration
-	maxWait       time.Duration
-	telemetryPath string
-	logLevel      string
-	logFormat     string
-	web           *web.FlagConfig
-}
-
-// parseFlags reads args. Help and version go to out, and exit is called after
-// them.
-func parseFlags(args []string, out io.Writer, exit func(int)) (flags, error) {
-	var f flags
-	app := kingpin.New("balance_exporter", "Prometheus exporter for balances and rates of telecom providers.")
+// parseFlags parses the command line. Every flag can also be set in the environment,
+// as BALANCE_EXPORTER_ and its name in capitals. Help and version go to out, and
+// exit is called after them.
+func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options, error) {
+	var o exporter.Options
+	app := kingpin.New("balance_exporter", "Prometheus exporter for balances and rates of prepaid telecom accounts.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("balance_exporter"))
 	app.UsageWriter(out)
 	app.ErrorWriter(out)
 	app.Terminate(exit)
-	app.Flag("config.file", "File with the accounts.").Default("balance_exporter.yml").StringVar(&f.configFile)
-	app.Flag("config.check", "Check the configuration, print what it demands of each provider, and exit. Nothing is sent.").BoolVar(&f.configCheck)
-	app.Flag("demo", "Serve invented accounts on simulated providers. Needs no configuration, no credentials and no network.").BoolVar(&f.demo)
-	app.Flag("once", "Read every source once, print the metrics, and exit: with 1 if a source failed.").BoolVar(&f.once)
-	app.Flag("state.url", "Where values, cool-downs and spent quota survive a restart: memory: or bolt:PATH.").Default("memory:").StringVar(&f.stateURL)
-	app.Flag("scrape.timeout-offset", "Time taken off the scrape timeout that Prometheus tells.").Default("500ms").DurationVar(&f.timeoutOffset)
-	app.Flag("scrape.max-wait", "How long a scrape waits for refreshes when every source has a value to serve meanwhile.").Default("2s").DurationVar(&f.maxWait)
-	app.Flag("web.telemetry-path", "Path of the metrics.").Default("/metrics").StringVar(&f.telemetryPath)
-	app.Flag("log.level", "Least severe level to log.").Default("info").EnumVar(&f.logLevel, "debug", "info", "warn", "error")
-	app.Flag("log.format", "Format of the log.").Default("logfmt").EnumVar(&f.logFormat, "logfmt", "json")
-	f.web = kingpinflag.AddFlags(app, defaultAddress)
-	_, err := app.Parse(args)
-	return f, err
+	app.Flag("config.file", "Configuration file with the accounts.").Default("balance_exporter.yml").StringVar(&o.ConfigFile)
+	app.Flag("config.check", "Validate the configuration, print the requests per hour that it plans, and exit. Sends nothing.").BoolVar(&o.ConfigCheck)
+	app.Flag("demo", "Serve from simulators of all providers in this process. Needs no configuration, credentials or network.").BoolVar(&o.Demo)
+	app.Flag("once", "Refresh every source once, print the metrics, and exit; with 1 if any source failed.").BoolVar(&o.Once)
+	app.Flag("state.url", "Where snapshots and quota state are persisted: memory: or sqlite:PATH.").Default("memory:").StringVar(&o.StateURL)
+	app.Flag("scrape.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").Default("500ms").DurationVar(&o.TimeoutOffset)
+	app.Flag("scrape.max-wait", "Longest wait of a scrape for refreshes when it has something to serve, and for subscribers always.").Default("2s").DurationVar(&o.MaxWait)
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").StringVar(&o.TelemetryPath)
+	app.Flag("log.level", "Only log messages with this severity or above.").Default("info").EnumVar(&o.LogLevel, "debug", "info", "warn", "error")
+	app.Flag("log.format", "Output format of log messages.").Default("logfmt").EnumVar(&o.LogFormat, "logfmt", "json")
+	o.Web = kingpinflag.AddFlags(app, defaultAddress)
+	if _, err := app.Parse(args); err != nil {
+		return o, fmt.Errorf("%w, try --help", err)
+	}
+	return o, nil
 }

@@ -35,8 +35,11 @@ func groups(now time.Time) []*snapshot.Group {
 	}
 	return []*snapshot.Group{{
 		Provider: "8x8", Account: "messaging",
-		Part:      providers.Part{Kind: providers.KindBalance, Interval: time.Minute, MaxAge: time.Hour, LowThreshold: ptr(500.0)},
-		Snapshots: []*snapshot.Snapshot{read(providers.Reading{Balance: &providers.Balance{Amount: -149309.7985931, Currency: "USD"}})},
+		Part: providers.Part{Kind: providers.KindBalance, Interval: time.Minute, MaxAge: time.Hour, LowThreshold: ptr(500.0), TopupLead: 24 * time.Hour},
+		Snapshots: []*snapshot.Snapshot{read(providers.Reading{Balances: []providers.Balance{
+			{Amount: -149309.7985931, Currency: "USD"},
+			{Amount: 3, Currency: "USD", Wallet: "promo", Expires: time.Unix(1_900_000_000, 0)},
+		}})},
 	}, {
 		Provider: "8x8", Account: "messaging",
 		Part: providers.Part{Kind: providers.KindPrices, Interval: time.Hour, MaxAge: 24 * time.Hour},
@@ -49,10 +52,10 @@ func groups(now time.Time) []*snapshot.Group {
 		Part: providers.Part{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour},
 		Snapshots: []*snapshot.Snapshot{
 			{},
-			read(providers.Reading{Subscriber: "truck-12", Balances: []providers.SubscriberBalance{
+			read(providers.Reading{Subscriber: "truck-12", SubscriberBalances: []providers.SubscriberBalance{
 				{ID: "a", Currency: "USD", Value: 12.75}, {ID: "b", Unit: "KB", Value: 50.3},
 			}}),
-			{Reading: providers.Reading{Subscriber: "gone", Balances: []providers.SubscriberBalance{{ID: "c", Unit: "SMS", Value: 1}}}, FetchedAt: now, TriedAt: now, Ended: true},
+			{Reading: providers.Reading{Subscriber: "gone", SubscriberBalances: []providers.SubscriberBalance{{ID: "c", Unit: "SMS", Value: 1}}}, FetchedAt: now, TriedAt: now, Ended: true},
 		},
 	}}
 }
@@ -61,7 +64,7 @@ func accounts(now time.Time) []snapshot.Account {
 	return []snapshot.Account{{
 		Provider: "8x8", Account: "messaging", Billing: providers.BillingPrepaid,
 		Limit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5}, PlannedPerSecond: 0.5,
-		CooldownUntil: now.Add(time.Minute), CooldownReason: providers.ReasonRateLimited,
+		CooldownUntil: now.Add(time.Minute), CooldownReason: quota.CauseRateLimited,
 		Dropped: map[providers.DropReason]uint64{providers.DropDuplicate: 3},
 		Sources: []snapshot.Source{{
 			Part: providers.Part{Kind: providers.KindBalance, Interval: time.Minute, MaxAge: time.Hour},
@@ -84,15 +87,18 @@ func registry(t *testing.T) *prometheus.Registry {
 	requests := collector.NewRequests()
 	requests.Expect("8x8", "messaging")
 	requests.Request("8x8", "messaging", "200", 30*time.Millisecond)
-	process := collector.NewProcess(func() []collector.KeptBytes {
-		return []collector.KeptBytes{{Format: "text", Encoding: "gzip", Bytes: 1234}}
+	process := collector.NewProcess(func() []collector.CachedBytes {
+		return []collector.CachedBytes{{Format: "text", Encoding: "gzip", Bytes: 1234}}
 	})
 	process.Reloaded(true)
+	state := collector.NewState()
+	state.Operation("update", 100*time.Microsecond, nil)
+	state.Operation("publish", time.Second, os.ErrPermission)
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(
 		collector.NewData(func() []*snapshot.Group { return groups(now) }, providers.Kinds()),
 		collector.NewStatus(func() []snapshot.Account { return accounts(now) }),
-		requests, process,
+		requests, process, state,
 	)
 	return r
 }
@@ -125,18 +131,18 @@ func TestValuesEnd(t *testing.T) {
 		data := collector.NewData(func() []*snapshot.Group { return groups(read) }, providers.Kinds())
 		count := func() string {
 			var out []string
-			for _, name := range []string{"account_balance", "account_balance_low_threshold", "sms_price", "subscriber_balance", "subscriber_allowance"} {
+			for _, name := range []string{"account_balance", "account_balance_low_threshold", "account_topup_lead_seconds", "sms_price", "subscriber_balance", "subscriber_allowance"} {
 				out = append(out, fmt.Sprint(testutil.CollectAndCount(data, name)))
 			}
 			return strings.Join(out, " ")
 		}
-		assert.Equal(t, "1 1 2 1 1", count())
+		assert.Equal(t, "2 1 1 2 1 1", count())
 		time.Sleep(time.Hour - 1)
-		assert.Equal(t, "1 1 2 1 1", count())
+		assert.Equal(t, "2 1 1 2 1 1", count())
 		time.Sleep(time.Nanosecond)
-		assert.Equal(t, "0 1 2 1 1", count(), "the balance ends at max_age, its threshold stays")
+		assert.Equal(t, "0 1 1 2 1 1", count(), "the balance expires at max_age, its threshold stays")
 		time.Sleep(23 * time.Hour)
-		assert.Equal(t, "0 1 0 0 0", count())
+		assert.Equal(t, "0 1 1 0 0 0", count())
 	})
 }
 
@@ -155,9 +161,9 @@ func TestFamilyOfAGroup(t *testing.T) {
 // docs/metrics.md is made from the table; go test ./collector -update writes it.
 func TestDocumentation(t *testing.T) {
 	var doc strings.Builder
-	doc.WriteString("# Metrics\n\nMade from the table in `collector/` by `go test ./collector -update`; do not edit.\n\n")
-	doc.WriteString("Counters start at 0 with the process. Values of providers are shown as they were sent: never converted, rounded or added up.\n")
-	doc.WriteString("Beside these there are `balance_exporter_build_info`, `go_*` (without memstats), `process_*` and `promhttp_*` as usual.\n")
+	doc.WriteString("# Metrics\n\nGenerated from the table in `collector/` by `go test ./collector -update`; do not edit.\n\n")
+	doc.WriteString("Counters start at 0 with the process. Values of providers are exposed as they were sent: never converted, rounded or summed.\n")
+	doc.WriteString("In addition there are `balance_exporter_build_info`, `go_*` (without memstats), `process_*` and `promhttp_*` as usual.\n")
 	for _, f := range collector.Families() {
 		kind := "gauge"
 		switch f.Type {
@@ -184,4 +190,20 @@ func golden(t *testing.T, path, got string) {
 	want, err := os.ReadFile(path)
 	require.NoError(t, err, "run the test with -update")
 	assert.Equal(t, string(want), got)
+}
+
+func TestLabelsAreBounded(t *testing.T) {
+	group := &snapshot.Group{
+		Provider: "8x8", Account: "a", Part: providers.Part{Kind: providers.KindBalance, MaxAge: time.Hour},
+		Snapshots: []*snapshot.Snapshot{{FetchedAt: time.Now(), Reading: providers.Reading{Balances: []providers.Balance{
+			{Currency: "U\x00S\nD", Wallet: strings.Repeat("ä", 200), Amount: 1},
+		}}}},
+	}
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(collector.NewFamily("account_balance", group))
+	families, err := r.Gather()
+	require.NoError(t, err)
+	labels := families[0].GetMetric()[0].GetLabel()
+	assert.Equal(t, "U S D", labels[1].GetValue())
+	assert.Equal(t, strings.Repeat("ä", 128), labels[3].GetValue())
 }

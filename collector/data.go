@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,34 +12,62 @@ import (
 
 // reading is one snapshot of a group at a time.
 type reading struct {
-	group *snapshot.Group
-	*snapshot.Snapshot
-	serves bool // the values have not ended
+	group  *snapshot.Group
+	last   providers.Reading // also after it has expired
+	served providers.Reading // empty after it has expired
 }
 
-// cached is the end of every help text of a value that a provider sent.
-const cached = " The value is cached: balance_exporter_refresh_interval_seconds tells how often it is read, balance_exporter_last_success_timestamp_seconds when it was read last."
+// cached ends the help text of every value that a provider sends.
+const cached = " The value is cached: balance_exporter_refresh_interval_seconds is how often it is read, balance_exporter_last_success_timestamp_seconds when it was last read."
 
 var dataRows = []row[reading]{
 	newRow(Family{
 		Name: "account_balance", Kind: providers.KindBalance,
-		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "currency"},
-		Help:   "Balance of the account, in units of the currency." + cached,
-		Series: "1 per account",
+		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "currency", "wallet"},
+		Help:   "Balance of the account, in units of the currency. wallet is empty unless the provider keeps several balances." + cached,
+		Series: "1 per account, or 1 per wallet",
 	}, func(r reading, send func(float64, ...string)) {
-		if b := r.Reading.Balance; b != nil && r.serves {
-			send(b.Amount, r.group.Provider, r.group.Account, b.Currency)
+		for _, b := range r.served.Balances {
+			send(b.Amount, r.group.Provider, r.group.Account, b.Currency, b.Wallet)
+		}
+	}),
+	newRow(Family{
+		Name: "account_balance_expires_timestamp_seconds", Kind: providers.KindBalance,
+		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "currency", "wallet"},
+		Help:   "Unix time at which the prepaid credit lapses, in seconds. Absent if the provider does not return it." + cached,
+		Series: "as account_balance, where the provider returns it",
+	}, func(r reading, send func(float64, ...string)) {
+		for _, b := range r.served.Balances {
+			if !b.Expires.IsZero() {
+				send(unix(b.Expires), r.group.Provider, r.group.Account, b.Currency, b.Wallet)
+			}
 		}
 	}),
 	newRow(Family{
 		Name: "account_balance_low_threshold", Kind: providers.KindBalance,
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "currency"},
-		Help:   "Balance below which an operator wants to know, in units of the currency, as configured by low_threshold. It appears once the currency of the account is known, and stays when the balance has ended.",
+		Help:   "Configured low_threshold: the balance below which the account is low, in units of the currency. Present from the first reading on, also after the balance has expired.",
 		Series: "1 per account with low_threshold",
 	}, func(r reading, send func(float64, ...string)) {
-		if b, low := r.Reading.Balance, r.group.Part.LowThreshold; b != nil && low != nil {
-			send(*low, r.group.Provider, r.group.Account, b.Currency)
+		low := r.group.Part.LowThreshold
+		if low == nil {
+			return
 		}
+		var seen []string
+		for _, b := range r.last.Balances {
+			if !slices.Contains(seen, b.Currency) {
+				seen = append(seen, b.Currency)
+				send(*low, r.group.Provider, r.group.Account, b.Currency)
+			}
+		}
+	}),
+	newRow(Family{
+		Name: "account_topup_lead_seconds", Kind: providers.KindBalance,
+		Type: prometheus.GaugeValue, Labels: []string{"provider", "account"},
+		Help:   "Configured topup_lead: how long it takes to get money onto the account, in seconds. 0 if the account is not paged for running out.",
+		Series: "1 per account with a balance",
+	}, func(r reading, send func(float64, ...string)) {
+		send(r.group.Part.TopupLead.Seconds(), r.group.Provider, r.group.Account)
 	}),
 	newRow(Family{
 		Name: "sms_price", Kind: providers.KindPrices,
@@ -47,10 +76,7 @@ var dataRows = []row[reading]{
 		Help:   "Price of one SMS, in units of the currency." + cached,
 		Series: "1 per network of each operator, number type and sub-account: thousands; filters and max_series bound it",
 	}, func(r reading, send func(float64, ...string)) {
-		if !r.serves {
-			return
-		}
-		for _, p := range r.Reading.Prices {
+		for _, p := range r.served.Prices {
 			send(p.Amount, r.group.Provider, r.group.Account, p.SubAccount, p.Country, p.MCC, p.MNC, p.Operator, p.NumberType, string(p.Direction), p.Currency)
 		}
 	}),
@@ -65,7 +91,7 @@ var dataRows = []row[reading]{
 	newRow(Family{
 		Name: "subscriber_allowance", Kind: providers.KindSubscribers,
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "subscriber", "balance_id", "unit"},
-		Help:   "What is left of a plan of a subscriber, in the unit that the provider names, which is SMS, KB, MB or GB." + cached,
+		Help:   "Allowance left on a plan of a subscriber, in the unit that the provider returns: SMS, KB, MB or GB." + cached,
 		Series: "1 per allowance of each subscriber",
 	}, func(r reading, send func(float64, ...string)) {
 		sendSubscriber(r, send, func(b providers.SubscriberBalance) string { return b.Unit })
@@ -74,17 +100,14 @@ var dataRows = []row[reading]{
 
 // sendSubscriber sends the balances of a subscriber that have the given label.
 func sendSubscriber(r reading, send func(float64, ...string), label func(providers.SubscriberBalance) string) {
-	if !r.serves {
-		return
-	}
-	for _, b := range r.Reading.Balances {
+	for _, b := range r.served.SubscriberBalances {
 		if l := label(b); l != "" {
-			send(b.Value, r.group.Provider, r.group.Account, r.Reading.Subscriber, b.ID, l)
+			send(b.Value, r.group.Provider, r.group.Account, r.served.Subscriber, b.ID, l)
 		}
 	}
 }
 
-// Data collects what groups returns, with the values that have not ended. It is a
+// Data collects the values of groups that have not expired. It is a
 // [prometheus.Collector].
 type Data struct {
 	groups func() []*snapshot.Group
@@ -105,7 +128,7 @@ func NewData(groups func() []*snapshot.Group, kinds []providers.Kind) *Data {
 }
 
 // NewFamily returns the collector of one data family, by name, for one group. It
-// returns nil if there is no such family or the group has nothing to do with it.
+// returns nil if there is no such family, or if it is of another kind than the group.
 func NewFamily(name string, group *snapshot.Group) *Data {
 	for _, r := range dataRows {
 		if r.Name == name && r.Kind == group.Part.Kind {
@@ -127,11 +150,7 @@ func DataFamilies(kind providers.Kind) []Family {
 }
 
 // Describe sends the descriptors of all families.
-func (d *Data) Describe(ch chan<- *prometheus.Desc) {
-	for _, r := range d.rows {
-		ch <- r.desc
-	}
-}
+func (d *Data) Describe(ch chan<- *prometheus.Desc) { describe(d.rows, ch) }
 
 // Collect sends the metrics of all families.
 func (d *Data) Collect(ch chan<- prometheus.Metric) {
@@ -142,7 +161,11 @@ func (d *Data) Collect(ch chan<- prometheus.Metric) {
 				continue
 			}
 			for _, s := range group.Snapshots {
-				r.collect(reading{group: group, Snapshot: s, serves: s.Serves(now, group.Part.MaxAge)}, ch)
+				from := reading{group: group, last: s.Reading}
+				if s.Serves(now, group.Part.MaxAge) {
+					from.served = s.Reading
+				}
+				r.collect(from, ch)
 			}
 		}
 	}

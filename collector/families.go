@@ -1,8 +1,8 @@
 // Package collector turns snapshots into metrics. A metric family is a row of a
-// table, which holds its name, its help, its labels and how it is emitted, so that
-// they cannot drift apart; docs/metrics.md is made from the same rows.
+// table with its name, help, labels and the function that emits it, so that they
+// cannot drift apart; docs/metrics.md is generated from the same rows.
 //
-// Collecting does no I/O and holds no lock: what is shown was read before.
+// Collecting does no I/O and holds no lock.
 package collector
 
 import (
@@ -24,7 +24,7 @@ type Family struct {
 	Series string
 }
 
-// row is a family with what emits it from a T.
+// row is a family with the function that emits it from a T.
 type row[T any] struct {
 	Family
 	desc *prometheus.Desc
@@ -35,15 +35,49 @@ func newRow[T any](f Family, emit func(from T, send func(value float64, labels .
 	return row[T]{Family: f, desc: prometheus.NewDesc(f.Name, f.Help, f.Labels, nil), emit: emit}
 }
 
-// collect sends what the row emits from each of from.
+// collect sends the metrics that the row emits from from.
 func (r row[T]) collect(from T, ch chan<- prometheus.Metric) {
 	r.emit(from, func(value float64, labels ...string) {
+		for i, l := range labels {
+			labels[i] = providers.Label(l)
+		}
 		m, err := prometheus.NewConstMetric(r.desc, r.Type, value, labels...)
 		if err != nil {
 			m = prometheus.NewInvalidMetric(r.desc, err)
 		}
 		ch <- m
 	})
+}
+
+func describe[T any](rows []row[T], ch chan<- *prometheus.Desc) {
+	for _, r := range rows {
+		ch <- r.desc
+	}
+}
+
+// collectors are described and collected together.
+type collectors []prometheus.Collector
+
+// Describe sends the descriptors of all families.
+func (cs collectors) Describe(ch chan<- *prometheus.Desc) {
+	for _, c := range cs {
+		c.Describe(ch)
+	}
+}
+
+// Collect sends the metrics of all families.
+func (cs collectors) Collect(ch chan<- prometheus.Metric) {
+	for _, c := range cs {
+		c.Collect(ch)
+	}
+}
+
+// number returns 1 for true and 0 for false.
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Families returns every family that this package can emit, in the order of the
@@ -59,7 +93,7 @@ func Families() []Family {
 	for _, r := range sourceRows {
 		out = append(out, r.Family)
 	}
-	out = append(out, requestsFamily, durationFamily)
+	out = append(out, requestsFamily, durationFamily, stateUpFamily, stateErrorsFamily, stateDurationFamily)
 	for _, r := range processRows {
 		out = append(out, r.Family)
 	}

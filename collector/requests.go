@@ -9,26 +9,27 @@ import (
 var requestsFamily = Family{
 	Name: "balance_exporter_requests_total",
 	Type: prometheus.CounterValue, Labels: []string{"provider", "account", "code"},
-	Help:   "HTTP requests sent since the start, by status of the answer; code is error if there was no answer.",
+	Help:   "HTTP requests sent since the start, by status code; code is error if there was no answer.",
 	Series: "a few per account",
 }
 
 var durationFamily = Family{
 	Name: "balance_exporter_request_duration_seconds",
 	Type: prometheus.UntypedValue, Labels: []string{"provider"},
-	Help:   "Time from sending a request to the first byte of its answer, in seconds; a histogram.",
-	Series: "13 per provider",
+	Help:   "Time from sending a request to the first byte of its answer, in seconds.",
+	Series: "14 per provider",
 }
 
 // Requests counts the HTTP requests that are sent. It is a [prometheus.Collector].
 type Requests struct {
+	collectors
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 }
 
 // NewRequests returns a collector that has counted nothing.
 func NewRequests() *Requests {
-	return &Requests{
+	r := &Requests{
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: requestsFamily.Name, Help: requestsFamily.Help,
 		}, requestsFamily.Labels),
@@ -37,6 +38,8 @@ func NewRequests() *Requests {
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 		}, durationFamily.Labels),
 	}
+	r.collectors = collectors{r.total, r.duration}
+	return r
 }
 
 // Expect makes the series of an account exist before its first request.
@@ -50,16 +53,4 @@ func (r *Requests) Expect(provider, account string) {
 func (r *Requests) Request(provider, account, code string, took time.Duration) {
 	r.total.WithLabelValues(provider, account, code).Inc()
 	r.duration.WithLabelValues(provider).Observe(took.Seconds())
-}
-
-// Describe sends the descriptors of both families.
-func (r *Requests) Describe(ch chan<- *prometheus.Desc) {
-	r.total.Describe(ch)
-	r.duration.Describe(ch)
-}
-
-// Collect sends the metrics of both families.
-func (r *Requests) Collect(ch chan<- prometheus.Metric) {
-	r.total.Collect(ch)
-	r.duration.Collect(ch)
 }

@@ -23,37 +23,31 @@ var sourceRows = []row[source]{
 	newRow(Family{
 		Name: "balance_exporter_up",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "source"},
-		Help:   "1 if the last refresh worked, 0 if it failed or there was none yet; for subscribers, 1 unless more than half of the tried ones failed at their last try.",
+		Help:   "Whether the last refresh succeeded (1) or failed or has not happened yet (0). For subscribers, 1 unless more than half of them failed at their last try; those that were never tried do not count.",
 		Series: "1 per source",
-	}, func(s source, send func(float64, ...string)) {
-		up := 0.0
-		if s.Up {
-			up = 1
-		}
-		send(up, s.labels()...)
-	}),
+	}, func(s source, send func(float64, ...string)) { send(number(s.Up), s.labels()...) }),
 	newRow(Family{
 		Name: "balance_exporter_last_success_timestamp_seconds",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "source"},
-		Help:   "Unix time of the last refresh that worked, in seconds; for subscribers, of the newest. 0 before the first.",
+		Help:   "Unix time of the last successful refresh, in seconds; for subscribers, of the newest. 0 before the first.",
 		Series: "1 per source",
 	}, func(s source, send func(float64, ...string)) { send(unix(s.LastSuccess), s.labels()...) }),
 	newRow(Family{
 		Name: "balance_exporter_refresh_interval_seconds",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "source"},
-		Help:   "Shortest time between two refreshes, in seconds, as configured by refresh_interval. A refresh happens at the first scrape after it.",
+		Help:   "Configured refresh_interval: the shortest time between two refreshes, in seconds; 3600 while an account is postpaid. A refresh happens at the first scrape after it.",
 		Series: "1 per source",
 	}, func(s source, send func(float64, ...string)) { send(s.Part.Interval.Seconds(), s.labels()...) }),
 	newRow(Family{
 		Name: "balance_exporter_refreshes_total",
 		Type: prometheus.CounterValue, Labels: []string{"provider", "account", "source"},
-		Help:   "Refreshes tried since the start, those that failed included.",
+		Help:   "Refreshes since the start, including failed ones.",
 		Series: "1 per source",
 	}, func(s source, send func(float64, ...string)) { send(float64(s.Refreshes), s.labels()...) }),
 	newRow(Family{
 		Name: "balance_exporter_refresh_failures_total",
 		Type: prometheus.CounterValue, Labels: []string{"provider", "account", "source", "reason"},
-		Help:   "Refreshes that failed since the start, by reason.",
+		Help:   "Failed refreshes since the start, by reason.",
 		Series: "10 per source",
 	}, func(s source, send func(float64, ...string)) {
 		for _, reason := range providers.Reasons() {
@@ -63,7 +57,7 @@ var sourceRows = []row[source]{
 	newRow(Family{
 		Name: "balance_exporter_subscribers",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "state"},
-		Help:   "Number of subscribers by state: pending was never tried, fresh worked at its last try, stale failed at its last try and its value is still served, failed is not served.",
+		Help:   "Number of subscribers by state: pending was never tried; the last try of fresh succeeded; the last try of stale failed and a value is still served; failed has no value.",
 		Series: "4 per account with subscribers",
 	}, func(s source, send func(float64, ...string)) {
 		if s.Fleet == nil {
@@ -82,7 +76,7 @@ var accountRows = []row[snapshot.Account]{
 	newRow(Family{
 		Name: "balance_exporter_account_info",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "billing"},
-		Help:   "Always 1. billing is prepaid or postpaid once the provider has told, else unknown; a postpaid account has no balance.",
+		Help:   "Always 1. billing is prepaid or postpaid once the provider has answered, else unknown. A postpaid account has no balance.",
 		Series: "1 per account",
 	}, func(a snapshot.Account, send func(float64, ...string)) {
 		send(1, a.Provider, a.Account, string(a.Billing))
@@ -90,7 +84,7 @@ var accountRows = []row[snapshot.Account]{
 	newRow(Family{
 		Name: "balance_exporter_cooldown_until_timestamp_seconds",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account"},
-		Help:   "Unix time at which the account may be asked again, in seconds, after its provider refused the credentials or the request rate. 0 if it may be asked now.",
+		Help:   "Unix time until which no request is sent for the account, in seconds, because the provider refused its credentials or its request rate. 0 if requests may be sent now.",
 		Series: "1 per account",
 	}, func(a snapshot.Account, send func(float64, ...string)) {
 		send(unix(a.CooldownUntil), a.Provider, a.Account)
@@ -98,7 +92,7 @@ var accountRows = []row[snapshot.Account]{
 	newRow(Family{
 		Name: "balance_exporter_planned_requests_per_second",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account"},
-		Help:   "Requests per second that the configuration demands when every source is refreshed at its interval, logins not counted. Above balance_exporter_rate_limit_requests_per_second values get older than their interval.",
+		Help:   "Requests per second that the configuration demands if every source is refreshed once per interval, without logins. If this is above balance_exporter_rate_limit_requests_per_second, values become older than their interval.",
 		Series: "1 per account",
 	}, func(a snapshot.Account, send func(float64, ...string)) {
 		send(a.PlannedPerSecond, a.Provider, a.Account)
@@ -106,7 +100,7 @@ var accountRows = []row[snapshot.Account]{
 	newRow(Family{
 		Name: "balance_exporter_rate_limit_requests_per_second",
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account"},
-		Help:   "Requests per second that the exporter allows itself, as configured by rate_limit.",
+		Help:   "Configured rate_limit, in requests per second.",
 		Series: "1 per account",
 	}, func(a snapshot.Account, send func(float64, ...string)) {
 		send(a.Limit.PerSecond(), a.Provider, a.Account)
@@ -114,7 +108,7 @@ var accountRows = []row[snapshot.Account]{
 	newRow(Family{
 		Name: "balance_exporter_dropped_rows_total",
 		Type: prometheus.CounterValue, Labels: []string{"provider", "account", "reason"},
-		Help:   "Series left out since the start, counted at every refresh: a duplicate of another, incomplete in the answer, or beyond max_series.",
+		Help:   "Series left out since the start, counted at every refresh, by reason: a duplicate of another series, incomplete in the answer, or beyond max_series.",
 		Series: "3 per account",
 	}, func(a snapshot.Account, send func(float64, ...string)) {
 		for _, reason := range providers.DropReasons() {
@@ -123,7 +117,7 @@ var accountRows = []row[snapshot.Account]{
 	}),
 }
 
-// unix returns t as a Unix time in seconds; 0 for the zero time.
+// unix returns t as a Unix time in seconds, 0 for the zero time.
 func unix(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -144,12 +138,8 @@ func NewStatus(accounts func() []snapshot.Account) *Status {
 
 // Describe sends the descriptors of all families.
 func (s *Status) Describe(ch chan<- *prometheus.Desc) {
-	for _, r := range accountRows {
-		ch <- r.desc
-	}
-	for _, r := range sourceRows {
-		ch <- r.desc
-	}
+	describe(accountRows, ch)
+	describe(sourceRows, ch)
 }
 
 // Collect sends the metrics of all families.

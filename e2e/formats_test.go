@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// formats are the protocols that Prometheus can be told to scrape with, and how it asks
+// formats are the protocols that Prometheus can scrape with, and how it asks
 // for each.
 var formats = []struct{ protocol, accept, contentType string }{
 	{"PrometheusText0.0.4", "text/plain;version=0.0.4", "text/plain"},

@@ -70,7 +70,7 @@ func readManifests(t *testing.T) manifests {
 			case *monitoring.PrometheusRule:
 				m.rule = o
 			default:
-				t.Errorf("%s: nobody looks at a %T", name, o)
+				t.Errorf("%s: no check for a %T", name, o)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ import (
 
 // mayBeEmpty has the queries that answer nothing here, with the reason.
 var mayBeEmpty = map[string]string{
-	"alert BalanceExporterAbsent": "it tells that there is no exporter, and there is one",
+	"alert BalanceExporterAbsent": "it fires without an exporter, and there is one",
 }
 
 // Every query of every panel and variable of the dashboard, and every expression of the
@@ -37,7 +37,7 @@ var mayBeEmpty = map[string]string{
 //
 // For what looks back a day or a week, some of the series that were scraped and recorded
 // are written into the past, with their labels as they are and other values. Rules are
-// evaluated every 10 s, so that nobody waits for the slow groups.
+// evaluated every 10 s, to save the wait for the slow groups.
 func TestEveryQueryOfDashboardAndRulesHasAnAnswer(t *testing.T) {
 	t.Parallel()
 	demo, troubled := startDemo(t), startTroubled(t)
@@ -108,20 +108,20 @@ func startTroubled(t *testing.T) *exporter {
 	limited.Faults.Set(eightxeightsim.TooManyRequests(simulate.HintSeconds, 25*time.Second))
 	sloppy := startSimulator(t, "1")
 	sloppy.SetShape(eightxeightsim.Shape{MissingPrice: true})
-	nobody := httptest.NewServer(http.NotFoundHandler())
-	nobody.Close()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
 	const often, noPrices = "balance: {refresh_interval: 5s}", "prices: {enabled: false}"
 	changed := func(account string, oldAndNew ...string) string { return replace(t, account, oldAndNew...) }
 	e, file := startConfigured(t, "accounts:\n"+
 		changed(fine.account("refused", often, noPrices), simKey, "another-key-of-the-tests")+
 		changed(fine.account("unknown", often, noPrices), simAccount, "0f0e0d0c-0000-4000-8000-00000000000b")+
-		changed(fine.account("unreachable", often, noPrices), fine.url, nobody.URL)+
+		changed(fine.account("unreachable", often, noPrices), fine.url, closed.URL)+
 		fine.account("hasty", "balance: {refresh_interval: 1s}", noPrices, "rate_limit: {requests: 1, per: 1h, burst: 5}")+
 		garbled.account("garbled", often, noPrices)+
 		limited.account("limited", often, noPrices)+
 		sloppy.account("sloppy", often, "prices: {refresh_interval: 5s}")+
 		"  - name: lost-fleet\n"+indented([]string{
-		"provider: flolive", "base_url: " + nobody.URL, "token: a-token-of-the-tests",
+		"provider: flolive", "base_url: " + closed.URL, "token: a-token-of-the-tests",
 		`subscribers: {list: [{type: iccid, value: "8944501234567890123", name: truck-1, balance_ids: [e7fcef24-5c03-41dd-9e33-995b7d6f32b1]}]}`,
 	}))
 	require.NoError(t, os.WriteFile(file, []byte("accounts: nonsense\n"), 0o600))
@@ -154,7 +154,7 @@ func writePast(t *testing.T, data string, scraped model.Vector, began time.Time)
 		text := openMetrics(metric)
 		for _, s := range spans {
 			for at := s.from; at.Before(s.to); at = at.Add(s.step) {
-				_, _ = fmt.Fprintf(w, "%s %g %d\n", text, value, at.Unix()) // Flush tells
+				_, _ = fmt.Fprintf(w, "%s %g %d\n", text, value, at.Unix()) // Flush returns the error
 			}
 		}
 	}

@@ -105,7 +105,7 @@ func TestOutageNeitherDropsTheSeriesNorFlapsTheAlert(t *testing.T) {
 		t.Helper()
 		eventually(t, atMost, func() error {
 			if got := statuses(hook.about("BalanceLow", "messaging")); !assert.ObjectsAreEqual(want, got) {
-				return fmt.Errorf("told %q, expected %q", got, want)
+				return fmt.Errorf("got %q, expected %q", got, want)
 			}
 			return nil
 		}, prom.process, e.process)

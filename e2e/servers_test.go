@@ -28,7 +28,7 @@ import (
 // for it and listening on it.
 var ports sync.Map
 
-// freeAddress returns an address of the loopback interface where nobody listens.
+// freeAddress returns an address of the loopback interface on which no process listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
@@ -247,21 +247,21 @@ type notification struct {
 	} `json:"alerts"`
 }
 
-// hook is a webhook that keeps what it is told.
+// hook is a webhook that records its notifications.
 type hook struct {
 	server *httptest.Server
 	mu     sync.Mutex
-	got    []told
+	got    []received
 }
 
-// told is one alert in one notification.
-type told struct {
+// received is one alert of one notification.
+type received struct {
 	at                  time.Time
 	receiver, status    string
 	labels, annotations map[string]string
 }
 
-func (a told) String() string {
+func (a received) String() string {
 	return fmt.Sprintf("%s %s: %s %v", a.at.Format(time.TimeOnly), a.receiver, a.status, a.labels)
 }
 
@@ -276,7 +276,7 @@ func startHook(t *testing.T) *hook {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, a := range n.Alerts {
-			h.got = append(h.got, told{time.Now(), n.Receiver, a.Status, a.Labels, a.Annotations})
+			h.got = append(h.got, received{time.Now(), n.Receiver, a.Status, a.Labels, a.Annotations})
 		}
 	}))
 	t.Cleanup(h.server.Close)
@@ -290,21 +290,21 @@ func startHook(t *testing.T) *hook {
 	return h
 }
 
-func (h *hook) all() []told {
+func (h *hook) all() []received {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.got)
 }
 
-// about returns what was told of one alert of one account.
-func (h *hook) about(alert, account string) []told {
-	return slices.DeleteFunc(h.all(), func(a told) bool {
+// about returns the notifications of one alert of one account.
+func (h *hook) about(alert, account string) []received {
+	return slices.DeleteFunc(h.all(), func(a received) bool {
 		return a.labels["alertname"] != alert || a.labels["account"] != account
 	})
 }
 
 // statuses returns the states that an alert went through: repetitions are one.
-func statuses(list []told) []string {
+func statuses(list []received) []string {
 	var s []string
 	for _, a := range list {
 		s = append(s, a.status)

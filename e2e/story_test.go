@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The demo's balance falls below its threshold, somebody is told, it is topped up, and
-// somebody is told of that.
+// The demo's balance falls below its threshold, Alertmanager notifies, it is topped up, and
+// Alertmanager sends the resolved notification.
 //
-// prometheus.yml is changed in its addresses only. So that nobody waits for half an
+// prometheus.yml is changed in its addresses only. To save half an
 // hour, the rules are evaluated every 5 s instead of every minute, BalanceLow has a
 // `for` of 10 s and a `keep_firing_for` of 20 s, and Alertmanager groups for 2 s. The
 // demo takes its own time: about five minutes.
-func TestLowBalanceIsToldAndSoIsTheTopUp(t *testing.T) {
+func TestLowBalanceAndTopUp(t *testing.T) {
 	t.Parallel()
 	demo, hook := startDemo(t), startHook(t)
 	alertmanager := startAlertmanager(t, hook)
@@ -32,19 +32,19 @@ func TestLowBalanceIsToldAndSoIsTheTopUp(t *testing.T) {
 	})
 
 	const account = `{provider="8x8", account="messaging", currency="USD"}`
-	prom.becomes(90*time.Second, `account_balance`+account+` > bool account_balance_low_threshold`, 1)
-	assert.Empty(t, hook.about("BalanceLow", "messaging"), "nothing is told while there is enough")
+	prom.becomes(90*time.Second, `sum without (wallet) (account_balance`+account+`) > bool account_balance_low_threshold`, 1)
+	assert.Empty(t, hook.about("BalanceLow", "messaging"), "no notification while the balance is above the threshold")
 
 	states := func(want ...string) func() error {
 		return func() error {
 			if got := statuses(hook.about("BalanceLow", "messaging")); len(got) < len(want) {
-				return fmt.Errorf("told %q, expected %q", got, want)
+				return fmt.Errorf("got %q, expected %q", got, want)
 			}
 			return nil
 		}
 	}
 	eventually(t, 6*time.Minute, states("firing"), prom.process, demo.process)
-	prom.mustBe(1, `account_balance`+account+` < bool account_balance_low_threshold`)
+	prom.mustBe(1, `sum without (wallet) (account_balance`+account+`) < bool account_balance_low_threshold`)
 	first := hook.about("BalanceLow", "messaging")[0]
 	assert.Equal(t, "ticket", first.receiver)
 	assert.Equal(t, map[string]string{
@@ -55,6 +55,6 @@ func TestLowBalanceIsToldAndSoIsTheTopUp(t *testing.T) {
 	assert.Contains(t, first.annotations["runbook_url"], "#balancelow")
 
 	eventually(t, 6*time.Minute, states("firing", "resolved"), prom.process, demo.process)
-	prom.mustBe(1, `account_balance`+account+` > bool account_balance_low_threshold`)
+	prom.mustBe(1, `sum without (wallet) (account_balance`+account+`) > bool account_balance_low_threshold`)
 	assert.Equal(t, []string{"firing", "resolved"}, statuses(hook.about("BalanceLow", "messaging")))
 }

@@ -68,7 +68,7 @@ basic_auth_users: {prometheus: %q}
 	eventually(t, 20*time.Second, func() error {
 		_, _, err := get(trusting, "https://"+address+"/metrics", nil)
 		if err == nil {
-			return errors.New("it answers whoever asks")
+			return errors.New("it answers every client")
 		}
 		if strings.Contains(err.Error(), "401 Unauthorized") {
 			return nil
@@ -113,5 +113,5 @@ basic_auth_users: {prometheus: %q}
 	assert.Contains(t, reasons["wrong_password"], "401")
 	assert.Contains(t, reasons["wrong_authority"], "certificate")
 	assert.Contains(t, reasons["without_tls"], "400")
-	assert.Equal(t, 2, sim.Requests.Len(), "one balance and one price list, whoever else knocked")
+	assert.Equal(t, 2, sim.Requests.Len(), "one balance and one price list, whatever other clients sent")
 }

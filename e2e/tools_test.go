@@ -23,7 +23,7 @@ const (
 )
 
 // TestMain runs the tests side by side on any machine: most of them only wait. Before
-// that it builds what they run, which takes minutes the first time: a demo tells its
+// that it builds what they run, which takes minutes the first time: a demo starts its
 // story by the clock, and must not have to wait for the others.
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -136,7 +136,7 @@ func (p *process) stop(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		t.Errorf("%s did not end when told to", p.name)
+		t.Errorf("%s did not end on SIGTERM", p.name)
 	}
 	if p.err != nil {
 		t.Errorf("%s: %v", p.name, p.err)

@@ -1,6 +1,6 @@
-// Package examples_test holds the examples to the project's conventions and to one another.
+// Package examples_test checks that the examples follow the conventions and match each other.
 //
-// The Prometheus operator's copy of the rules is made from alerts.yml:
+// The rules for the Prometheus operator are generated from alerts.yml:
 //
 //	go test ./examples -run TestPrometheusRuleIsAlertsYML -update
 package examples_test
@@ -36,11 +36,13 @@ const (
 	runbookURL         = "https://github.com/balance-exporter/balance_exporter/blob/main/docs/runbook.md#"
 )
 
-// contract lists the series that rules, dashboard and runbook may use: what the exporter
-// promises, and what Prometheus adds to every target and alert.
+// contract lists the series that rules, dashboard and runbook may use: those of the
+// exporter, and those that Prometheus adds to every target and alert.
 var contract = []string{
 	"account_balance",
+	"account_balance_expires_timestamp_seconds",
 	"account_balance_low_threshold",
+	"account_topup_lead_seconds",
 	"sms_price",
 	"subscriber_balance",
 	"subscriber_allowance",
@@ -60,6 +62,11 @@ var contract = []string{
 	"balance_exporter_subscribers",
 	"balance_exporter_exposition_bytes",
 	"balance_exporter_account_info",
+	"balance_exporter_state_up",
+	"balance_exporter_state_errors_total",
+	"balance_exporter_state_request_duration_seconds_bucket",
+	"balance_exporter_state_request_duration_seconds_count",
+	"balance_exporter_state_request_duration_seconds_sum",
 	"balance_exporter_config_last_reload_successful",
 	"balance_exporter_config_last_reload_success_timestamp_seconds",
 	"balance_exporter_build_info",
@@ -73,7 +80,7 @@ var contract = []string{
 	"ALERTS",
 }
 
-// reasons lists the closed set of the label reason of failures.
+// reasons lists all values of the label reason of failures.
 var reasons = []string{
 	"auth", "forbidden", "rate_limited", "timeout", "unavailable",
 	"bad_request", "bad_response", "tls", "not_found", "internal",
@@ -148,7 +155,7 @@ func TestPrometheusRuleIsAlertsYML(t *testing.T) {
 	got := read(t, prometheusRuleFile)
 	assert.Equal(t, string(want), string(got), "run: go test ./examples -run TestPrometheusRuleIsAlertsYML -update")
 
-	// The text was only moved to the right; see that YAML reads the same from both.
+	// Only the indentation differs: both files parse to the same rules.
 	var object struct {
 		APIVersion string         `yaml:"apiVersion"`
 		Kind       string         `yaml:"kind"`
@@ -215,8 +222,8 @@ func TestAlertsFollowTheConventions(t *testing.T) {
 	}
 }
 
-// The rules select by job: each selector of a scraped or recorded series names it. The
-// constants have no job, and joins aggregate it as any other label.
+// Each selector of a scraped or recorded series selects the job. The constants have no
+// job.
 func TestRulesSelectTheJob(t *testing.T) {
 	selector := regexp.MustCompile(`([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^}]*\})?`)
 	for _, g := range readAlerts(t).Groups {
@@ -243,7 +250,7 @@ func TestThresholdsAreInTheFirstGroup(t *testing.T) {
 		}
 	}
 	for _, r := range rules.Groups[0].Rules {
-		assert.Contains(t, used, r.Record, "a threshold that no rule uses")
+		assert.Contains(t, used, r.Record, "no rule uses this threshold")
 	}
 }
 
@@ -304,10 +311,10 @@ func TestRunbookAndAlertsHaveEachOther(t *testing.T) {
 		anchors = append(anchors, strings.ToLower(s))
 	}
 	for _, m := range regexp.MustCompile(`\]\(#([^)]+)\)`).FindAllStringSubmatch(book, -1) {
-		assert.Contains(t, anchors, m[1], "link to a section that is not there")
+		assert.Contains(t, anchors, m[1], "link to a missing section")
 	}
 	for _, reason := range reasons {
-		assert.Contains(t, book, "\n| `"+reason+"` |", "no line for the reason")
+		assert.Contains(t, book, "\n| `"+reason+"` |", "no row for the reason")
 	}
 }
 
@@ -332,7 +339,7 @@ func TestMetricNamesAreThoseOfTheContract(t *testing.T) {
 			assert.Contains(t, known, name, where)
 		}
 	}
-	for _, g := range rules.Groups[1:] { // the first has constants
+	for _, g := range rules.Groups[1:] { // the first group has only constants
 		for _, r := range g.Rules {
 			check(alertsFile+" "+r.Record+r.Alert, r.Expr)
 		}
@@ -475,13 +482,13 @@ func TestDashboardFollowsTheConventions(t *testing.T) {
 	}
 }
 
-// checkTarget holds that every selector filters by job and instance (recorded series have
-// no instance left), and that counters are only looked at through rate or increase.
+// checkTarget checks that every selector filters by job and instance (recorded series have
+// no instance), and that counters are used only inside rate or increase.
 func checkTarget(t *testing.T, expr string) {
 	t.Helper()
 	selector := regexp.MustCompile(`([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}(\[[^\]]*\])?`)
 	found := selector.FindAllStringSubmatchIndex(expr, -1)
-	assert.Len(t, found, strings.Count(expr, "{"), "a selector that this test does not understand: %s", expr)
+	assert.Len(t, found, strings.Count(expr, "{"), "this test does not understand a selector: %s", expr)
 	var names []string
 	for _, m := range found {
 		name, matchers := expr[m[2]:m[3]], expr[m[4]:m[5]]
@@ -538,7 +545,7 @@ func TestDashboardIsPrintedStably(t *testing.T) {
 	assert.Equal(t, string(bytes.TrimSpace(raw)), strings.TrimSpace(b.String()), "two spaces, one value per line")
 }
 
-// Compose's Prometheus differs from the one for a single machine by two addresses.
+// The two Prometheus configurations differ only in two addresses.
 func TestComposeScrapesAsPrometheusYML(t *testing.T) {
 	var alone, composed map[string]any
 	text := strings.NewReplacer(
@@ -579,7 +586,7 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// Alertmanager's routes and inhibitions name alerts, which may be renamed.
+// Alertmanager's routes and inhibitions refer to alerts by name.
 func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
 	var names []string
 	for _, a := range readAlerts(t).alerts() {
@@ -597,8 +604,8 @@ func TestAlertmanagerNamesAlertsThatExist(t *testing.T) {
 	}
 }
 
-// Alertmanager swallows the end of an alert that another one inhibits at that moment.
-// Alerts of one group whose firing is kept for the same time end together.
+// Alertmanager sends no resolved notification for an alert that ends while it is
+// inhibited. Alerts of one group with the same keep_firing_for end together.
 func TestInhibitedAlertsEndWithWhatInhibitsThem(t *testing.T) {
 	var config struct {
 		InhibitRules []struct {
@@ -608,7 +615,7 @@ func TestInhibitedAlertsEndWithWhatInhibitsThem(t *testing.T) {
 	}
 	require.NoError(t, yaml.Unmarshal(read(t, "alertmanager.yml"), &config))
 	require.NotEmpty(t, config.InhibitRules)
-	type end struct{ group, keptFor string }
+	type end struct{ group, keepFiringFor string }
 	endsOf := func(matchers []string) map[end]bool {
 		name := regexp.MustCompile(`^alertname=~?"([^"]+)"$`).FindStringSubmatch(strings.Join(matchers, " "))
 		require.NotNil(t, name, matchers)
@@ -659,8 +666,8 @@ var (
 	promKeywords = []string{"and", "or", "unless", "bool", "offset", "atan2", "group_left", "group_right"}
 )
 
-// seriesIn returns the names of the series in a PromQL expression: what remains when
-// strings, matchers, ranges, groupings, functions, keywords and durations are taken away.
+// seriesIn returns the names of the series in a PromQL expression: what remains
+// without strings, matchers, ranges, groupings, functions, keywords and durations.
 func seriesIn(expr string) []string {
 	expr = promString.ReplaceAllString(expr, `""`)
 	expr = promBraces.ReplaceAllString(expr, " ")

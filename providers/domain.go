@@ -15,10 +15,10 @@ const (
 // Kinds returns every kind, in the order in which they are shown.
 func Kinds() []Kind { return []Kind{KindBalance, KindPrices, KindSubscribers} }
 
-// Billing says how an account pays.
+// Billing is how an account pays: the label `billing`.
 type Billing string
 
-// The ways of paying. An account is BillingUnknown until its provider has said.
+// The ways to pay. An account is BillingUnknown until its provider has answered.
 const (
 	BillingUnknown  Billing = "unknown"
 	BillingPrepaid  Billing = "prepaid"
@@ -37,38 +37,42 @@ const (
 // Balance is an amount of money.
 type Balance struct {
 	// Amount is in units of Currency; it may be negative.
-	Amount float64 `json:"amount"`
+	Amount float64
 	// Currency is an ISO 4217 code in upper case.
-	Currency string `json:"currency"`
+	Currency string
+	// Wallet tells the balances of one account apart; empty if it has only one.
+	Wallet string
+	// Expires is when the credit lapses; zero if the provider does not say.
+	Expires time.Time
 }
 
 // Price is the price of one SMS.
 type Price struct {
-	SubAccount string    `json:"sub_account"`
-	Country    string    `json:"country"` // ISO 3166-1 alpha-2
-	MCC        string    `json:"mcc"`     // with its leading zeros
-	MNC        string    `json:"mnc"`     // with its leading zeros
-	Operator   string    `json:"operator"`
-	NumberType string    `json:"number_type"` // inbound only
-	Direction  Direction `json:"direction"`
-	Amount     float64   `json:"amount"` // in units of Currency
-	Currency   string    `json:"currency"`
+	SubAccount string
+	Country    string // ISO 3166-1 alpha-2
+	MCC        string // with its leading zeros
+	MNC        string // with its leading zeros
+	Operator   string
+	NumberType string // inbound only
+	Direction  Direction
+	Amount     float64 // in units of Currency
+	Currency   string  // ISO 4217, upper case
 }
 
-// SubscriberBalance is what is left on one balance of one subscriber.
+// SubscriberBalance is what is left of one balance of one subscriber.
 type SubscriberBalance struct {
-	ID string `json:"id"` // as the provider answers it
+	ID string // as the provider returns it
 	// Currency is set for money, Unit for an allowance; never both.
-	Currency string  `json:"currency"`
-	Unit     string  `json:"unit"`
-	Value    float64 `json:"value"`
+	Currency string
+	Unit     string
+	Value    float64
 }
 
-// DropReason says why a row was left out of a Reading.
+// DropReason is why a row was left out of a Reading: the label `reason` of
+// balance_exporter_dropped_rows_total.
 type DropReason string
 
-// The reasons for leaving out a row: the label `reason` of
-// balance_exporter_dropped_rows_total.
+// The reasons for leaving out a row.
 const (
 	DropDuplicate  DropReason = "duplicate"
 	DropIncomplete DropReason = "incomplete"
@@ -80,26 +84,26 @@ func DropReasons() []DropReason {
 	return []DropReason{DropDuplicate, DropIncomplete, DropMaxSeries}
 }
 
-// Reading is what one Fetch of one source found. It must not be changed once it
-// has been returned. Every string is valid UTF-8.
+// Reading is the result of one successful Fetch of one source. It must not be
+// changed after it has been returned. Every string is valid UTF-8.
 type Reading struct {
-	// Billing is empty where the source cannot tell.
-	Billing Billing `json:"billing,omitempty"`
-	// Balance is nil where there is none.
-	Balance *Balance `json:"balance,omitempty"`
-	Prices  []Price  `json:"prices,omitempty"`
-	// Subscriber is the label `subscriber` of Subscribers.
-	Subscriber string              `json:"subscriber,omitempty"`
-	Balances   []SubscriberBalance `json:"balances,omitempty"`
-	// Dropped counts, by reason, series that would have been.
-	Dropped map[DropReason]int `json:"dropped,omitempty"`
-	// AskAfter, if longer than the source's interval, is when to ask again.
-	AskAfter time.Duration `json:"ask_after,omitempty"`
-	// Kept is handed to the source's Restore after a restart; see [Keeper]. It
-	// holds no secret.
-	Kept []byte `json:"kept,omitempty"`
+	// Billing is empty if the source cannot tell.
+	Billing Billing
+	// Balances is the balance of the account, one per wallet and currency.
+	Balances []Balance
+	Prices   []Price
+	// Subscriber is the label `subscriber` of SubscriberBalances.
+	Subscriber         string
+	SubscriberBalances []SubscriberBalance
+	// Dropped counts, by reason, the series that were left out.
+	Dropped map[DropReason]int
+	// AskAfter, if longer than the source's interval, is when to fetch again.
+	AskAfter time.Duration
+	// Kept is passed to [Description.Restore] after a restart. It holds no
+	// secret.
+	Kept []byte
 	// Roster, if not nil, replaces all sources of the account that came from an
 	// earlier Roster of this source. A source that stays (same key) keeps its
 	// values.
-	Roster []Source `json:"-"`
+	Roster []Source
 }

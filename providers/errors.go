@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Reason is the closed list of ways in which a refresh can fail: the label
-// `reason` of balance_exporter_refresh_failures_total.
+// Reason is why a refresh has failed, from a closed list: the label `reason` of
+// balance_exporter_refresh_failures_total.
 type Reason string
 
 // The reasons of a failed refresh.
@@ -16,11 +16,11 @@ const (
 	ReasonForbidden   Reason = "forbidden"    // the credentials do not allow it
 	ReasonRateLimited Reason = "rate_limited" // the provider's quota is used up
 	ReasonTimeout     Reason = "timeout"      // no answer in time
-	ReasonUnavailable Reason = "unavailable"  // the provider cannot be reached or says so
+	ReasonUnavailable Reason = "unavailable"  // the provider cannot be reached or reports an outage
 	ReasonBadRequest  Reason = "bad_request"  // the provider refuses the request as invalid: a configuration fault
 	ReasonBadResponse Reason = "bad_response" // the answer cannot be understood
 	ReasonTLS         Reason = "tls"          // no agreement on a secure connection
-	ReasonNotFound    Reason = "not_found"    // what is asked for does not exist
+	ReasonNotFound    Reason = "not_found"    // the account, subscriber or path does not exist
 	ReasonInternal    Reason = "internal"     // a fault of the exporter
 )
 
@@ -36,18 +36,18 @@ func Reasons() []Reason {
 // [HTTP].
 type Error struct {
 	Reason Reason
-	// Message is for a person: what failed and what the provider said.
+	// Message is for a person: what failed and what the provider answered.
 	Message string
 	// ID is the provider's id of the error or request, for its support; may be
 	// empty.
 	ID string
-	// RetryAfter is how long the provider said to wait; 0 if it did not say.
+	// RetryAfter is how long the provider demands to wait; 0 if it names no time.
 	RetryAfter time.Duration
 	// AskAfter, if set, replaces the usual back-off of the source. It is for
-	// faults that only a person can mend.
+	// faults that only a person can correct.
 	AskAfter time.Duration
-	// Gone ends the values of the source at once: the provider has said that the
-	// thing does not exist.
+	// Gone ends the values of the source at once, because the provider has
+	// answered that it does not exist.
 	Gone bool
 	// Status is the HTTP status; 0 if there was none.
 	Status int
@@ -85,10 +85,10 @@ func AsError(err error) *Error {
 	return &Error{Reason: ReasonInternal, Message: err.Error(), Err: err}
 }
 
-// ErrNotAsked is the cause of an error when nothing was sent: the account is
-// held, or the quota did not allow a request in time. The source stays due, and
-// nothing has failed.
-var ErrNotAsked = errors.New("not asked: the account's own rate limit or a cool-down is in force")
+// ErrNotAsked is the cause of an error if nothing was sent: the account is blocked,
+// or the quota did not allow a request in time. The source stays due, and nothing
+// has failed.
+var ErrNotAsked = errors.New("not sent: the rate limit of the account or a cool-down does not allow it")
 
 // ReasonOfStatus returns the reason for an HTTP status that is no 2xx, whatever
 // the body. 3xx, which a client sees only when a redirect was refused, is
@@ -117,9 +117,10 @@ func ReasonOfStatus(status int) Reason {
 	return ReasonBadResponse
 }
 
-// CheckStatus is the check of an answer by its HTTP status alone.
-func CheckStatus(a Answer) *Error {
-	if a.Status >= 200 && a.Status < 300 {
+// CheckStatus judges an answer by its HTTP status alone. It returns nil for a
+// success, else an [*Error].
+func CheckStatus(a Answer) error {
+	if a.OK() {
 		return nil
 	}
 	return &Error{

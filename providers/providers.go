@@ -1,18 +1,17 @@
 // Package providers holds the domain (balances, prices, subscriber balances)
 // and the contract between a provider's client and the rest of the exporter.
-// It knows nothing of Prometheus.
+// It knows nothing of Prometheus, of the configuration file and of any disk
+// format.
 //
-// A provider is one telecom API. Each lives in a folder of its own below this
-// one and is listed in providers/all; docs/adding-a-provider.md shows the steps.
+// A provider is one telecom API. Each has a folder of its own below this one and
+// a line in providers/all; docs/adding-a-provider.md shows the steps.
 package providers
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"time"
 
-	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 )
@@ -22,143 +21,175 @@ type Provider struct {
 	// Name is the value of the label `provider` and of the configuration key
 	// `provider`.
 	Name string
-	// BaseURL is where the API answers unless an account says otherwise.
+	// BaseURL is the address of the API unless an account sets `base_url`.
 	BaseURL string
-	// RateLimit holds for an account that does not set `rate_limit`.
+	// Hosts are the addresses of further hosts of the API, by a name that a
+	// [Call] uses; an account may replace each under `hosts`. Nil for none.
+	Hosts map[string]string
+	// RateLimit applies to an account that does not set `rate_limit`.
 	RateLimit quota.Limit
-	// Configure decodes and checks what only this provider knows of an
-	// account's configuration. Every key that it does not take is an error.
-	// It sends nothing.
-	Configure func(section *config.Section) (Config, error)
+	// Configure decodes and checks the part of an account's configuration that
+	// only this provider knows. It sends nothing.
+	Configure func(section Section) (Account, error)
 }
 
-// Config is the checked configuration of one account.
-type Config interface {
-	// Parts returns the kinds of source that are turned on, with their settings.
-	Parts() []Part
-	// Secrets returns every secret of the account, so that they can be masked
-	// and watched for changes.
-	Secrets() []*secret.Value
+// Section is the part of an account's configuration that its provider decodes.
+// It is a consumer contract for internal/config.
+type Section interface {
+	// Decode fills dst, a pointer to a struct with yaml tags that may hold
+	// defaults. An unknown key and a value of a wrong type are errors.
+	Decode(dst any) error
+	// Errorf returns an error about the value at path, such as
+	// "prices.networks[0].mnc": one line with file, line and path.
+	Errorf(path, format string, args ...any) error
+	// Warnf adds a warning about the value at path.
+	Warnf(path, format string, args ...any)
+	// Path returns p relative to the configuration file; "" stays "".
+	Path(p string) string
+	// Has reports whether the configuration sets a value at path.
+	Has(path string) bool
+}
+
+// Account is the checked configuration of one account.
+type Account struct {
+	// Parts are the kinds of source that are turned on, with their settings.
+	Parts []Part
+	// Secrets are all secrets of the account, to mask them and to notice that
+	// one has changed.
+	Secrets []*secret.Value
 	// Identity names the remote account (an account id, a user name) without
-	// any secret. Kept state is dropped when it changes.
-	Identity() string
-	// Open returns the account, ready to be read. It sends nothing.
-	Open(env Env) (Account, error)
+	// any secret. Stored values and quota are dropped when it changes.
+	Identity string
+	// Open returns the sources that are known without a request. Their keys are
+	// unique. It sends nothing.
+	Open func(env Env) ([]Source, error)
 }
 
 // Part is the configuration of all sources of one kind of one account.
 type Part struct {
 	Kind Kind
-	// Interval is how often a value is read.
+	// Interval is the refresh interval.
 	Interval time.Duration
 	// MaxAge is how long a value is served after the last success.
 	MaxAge time.Duration
-	// LowThreshold is the amount below which an operator wants to know, in the
-	// currency of the balance; nil if none is set.
+	// LowThreshold is the amount below which an operator wants to be alerted, in
+	// the currency of the balance; nil for none.
 	LowThreshold *float64
+	// TopupLead is how long it takes to get money onto the account; 0 if the
+	// account is not paged for running out.
+	TopupLead time.Duration
+	// Fleet is set if a list names any number of sources of the kind. They are
+	// counted by state, and logged together instead of one by one.
+	Fleet bool
 }
 
 // Env is what an account gets from the exporter.
 type Env struct {
 	// Account is the configured name: the label `account`.
 	Account string
-	// HTTP sends the account's requests, and is the only way to send one: it
-	// holds the quota, the size limits and the masking of secrets. Its base URL
-	// and timeout are those of the account.
+	// HTTP is the only way to send a request: it applies the quota, the bounds
+	// on answers and the masking of secrets.
 	HTTP HTTP
-	// Warn reports a fault of the surroundings that costs no value, such as a
-	// bad line of a subscriber file. Secrets in args are masked.
+	// Warn reports a fault that costs no value, such as a bad line of a
+	// subscriber file. Secrets in args are masked.
 	Warn func(msg string, args ...any)
 }
 
-// HTTP sends requests for one account; implemented by internal/httpapi.
+// HTTP sends the requests of one account; implemented by internal/httpapi.
 type HTTP interface {
-	// Do sends call once the account's quota allows it, and decodes the answer.
-	// An error is nil or an [*Error].
+	// Do sends call as soon as the account's quota allows it and passes the
+	// answer to the call. The error is nil or an [*Error].
 	Do(ctx context.Context, call Call) error
 	// Mask hides text, such as a token received at run time, from everything
 	// that is logged or shown from now on.
 	Mask(text string)
 }
 
-// Call is one HTTP request and what is to be done with its answer.
+// Call is one HTTP request and how to read its answer.
 type Call struct {
 	// Method defaults to GET.
 	Method string
-	// Path is joined to the account's base URL; its parts are escaped already.
+	// Host names one of [Provider.Hosts]; empty for the base URL.
+	Host string
+	// Path is appended to the address of the host. Its segments are escaped.
 	Path string
 	// Query is the encoded query without the question mark; may be empty.
-	Query  string
+	Query string
+	// Header replaces the default header lines. Lines that the account sets under
+	// `headers` replace those of Header, and Authorize replaces both.
 	Header http.Header
-	// Authorize, if not nil, returns further header lines. It is called when the
-	// quota lets the request through: in a fleet that may be minutes after Do, and a
-	// token from then have ended. On an error nothing is sent, no request is spent,
-	// and Do returns it.
+	// Authorize, if not nil, returns the header lines with the credentials. It
+	// is called after the wait for the quota, right before the request is sent:
+	// in a fleet that wait may outlast a token. If it fails, nothing is sent, no
+	// quota is spent, and Do returns its error.
 	Authorize func() (http.Header, error)
 	// Body is sent as it is; nil for none.
 	Body []byte
-	// Large lets the answer have 64 MiB instead of 1 MiB and takes one of the
-	// places that a process has for such answers while the body is read. The
-	// answer is streamed to Decode.
-	Large bool
-	// Login marks a request for a token: an answer "unauthorized" to it is no
-	// longer a matter of an old token.
+	// Login marks the request for a token: its success does not end the
+	// back-off of the account, and it may be sent again like a GET if a reused
+	// connection breaks.
 	Login bool
-	// Check turns an answer into an error, nil for a good one. It is called for
-	// every answer except a good one to a Large call, of which it sees the body
-	// only if the status is no 2xx. Nil means [CheckStatus].
-	Check func(Answer) *Error
-	// Decode reads a good answer. Its errors become ReasonBadResponse unless
-	// they are an [*Error].
-	Decode func(body io.Reader) error
+	// Renewable, if not nil, is called when the answer refuses the credentials
+	// (ReasonAuth). It reports whether the caller tries again with another token,
+	// so that the account is not blocked yet. It is a function because only
+	// Authorize determines the token, and other requests of the account decide
+	// meanwhile whether that token has worked. It does no I/O.
+	Renewable func() bool
+	// Parse reads an answer of any status, and returns an error for one that
+	// is no success: an [*Error], or any other error for an answer that it does
+	// not understand (ReasonBadResponse). Nil means [CheckStatus].
+	Parse func(Answer) error
+	// Large lets the body of a 2xx have 64 MiB instead of 1 MiB. The process reads
+	// few such bodies at a time.
+	Large bool
 }
 
-// Answer is a whole HTTP answer, its body bounded to 1 MiB.
+// Answer is a whole HTTP answer. Its body is decompressed and bounded, see
+// [Call.Large].
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// Quote returns a text of the answer for an error message: secrets are
+	// masked, then it is made one printable line of at most limit characters.
+	// Errors must quote an answer in no other way.
+	Quote func(text string, limit int) string
 }
 
-// Keeper is a Source that has more to keep over a restart than its values.
-type Keeper interface {
-	Source
-	// Restore takes what an earlier Fetch left in Reading.Kept, and returns the
-	// Roster that came with it, if any. Bytes that are not understood are an
-	// error, and the source starts afresh.
-	Restore(kept []byte) ([]Source, error)
-}
+// OK reports whether the status is a success (2xx).
+func (a Answer) OK() bool { return a.Status >= 200 && a.Status < 300 }
 
-// Lister is a Source that finds other sources: its readings have a Roster and no
-// values.
-type Lister interface {
-	Source
-	// Known returns the roster as far as it is known without asking the provider,
-	// until a reading replaces it.
-	Known() []Source
-}
-
-// Account is one opened account: a set of sources.
-type Account interface {
-	// Sources returns the sources known without asking the provider. A source
-	// may add others by the Roster of its Reading. Keys are unique.
-	Sources() []Source
-}
-
-// Source is one thing with its own refresh interval. Sources are told apart by
-// their keys, and hold nothing that cannot be had again.
+// Source is one thing with its own refresh interval. A source holds nothing that
+// cannot be fetched again, and is not used by two goroutines at once.
 type Source interface {
-	// Key is stable over restarts and changes when what the source reads
-	// changes, so that a kept value is never taken for another. No secret and
-	// no personal identifier may be recognisable in it.
-	Key() string
-	// Kind is the part of the account that the source belongs to.
-	Kind() Kind
-	// Interval is the refresh interval.
-	Interval() time.Duration
-	// Requests is how many HTTP requests one Fetch sends, logins not counted.
-	Requests() int
-	// Fetch reads the source, all or nothing. Errors are [*Error] or carry the
-	// context's error.
+	// Describe returns what the cache has to know of the source. Key, Kind and
+	// Interval never change.
+	Describe() Description
+	// Fetch reads the source, all or nothing. Its errors are [*Error] or wrap
+	// the error of the context.
 	Fetch(ctx context.Context) (Reading, error)
+}
+
+// Description describes a source.
+type Description struct {
+	// Key is stable over restarts and changes when the source reads something
+	// else, so that a stored value is never taken for another. No secret and no
+	// personal identifier can be recognised in it.
+	Key string
+	// Kind is the part of the account that the source belongs to.
+	Kind Kind
+	// Interval is the refresh interval.
+	Interval time.Duration
+	// Requests is how many HTTP requests one Fetch sends, logins not counted.
+	Requests int
+	// Lists is set for a source that finds other sources: its readings have a
+	// Roster and no values.
+	Lists bool
+	// Known are the sources that a list names without a request, until a
+	// Reading replaces them.
+	Known []Source
+	// Restore, if not nil, takes Reading.Kept of an earlier process and returns
+	// the Roster that belongs to it, if any. Kept that cannot be understood is
+	// an error, and the source starts without it.
+	Restore func(kept []byte) ([]Source, error)
 }

@@ -3,6 +3,7 @@ package providers_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -26,6 +27,28 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
+func TestLabel(t *testing.T) {
+	long := strings.Repeat("x", 255)
+	for text, want := range map[string]string{
+		"":                             "",
+		"SingTel é":                    "SingTel é",
+		" a\tb\r\n\x00c\u0085d\x7f ":   " a b   c d  ",
+		"bytes \xff\xfe.":              "bytes \ufffd\ufffd.",
+		"\xed\xa0\x80":                 "\ufffd\ufffd\ufffd",
+		long + "y":                     long + "y",
+		long + "yz":                    long + "y",
+		long + "é":                     long,
+		long + "\xff":                  long,
+		long[:253] + "€":               long[:253] + "€",
+		long[:254] + "\n😀":             long[:254] + " ",
+		strings.Repeat("€", 1_000_000): strings.Repeat("€", 85),
+	} {
+		label := providers.Label(text)
+		assert.Equal(t, want, label)
+		assert.Equal(t, label, providers.Label(label))
+	}
+}
+
 func TestReasonOfStatus(t *testing.T) {
 	for status, want := range map[int]providers.Reason{
 		301: "bad_response", 307: "bad_response",
@@ -34,9 +57,9 @@ func TestReasonOfStatus(t *testing.T) {
 	} {
 		assert.Equal(t, want, providers.ReasonOfStatus(status), "%d", status)
 		assert.Contains(t, providers.Reasons(), want)
-		assert.Equal(t, want, providers.CheckStatus(providers.Answer{Status: status}).Reason)
+		assert.Equal(t, want, providers.AsError(providers.CheckStatus(providers.Answer{Status: status})).Reason)
 	}
-	assert.Nil(t, providers.CheckStatus(providers.Answer{Status: 204}))
+	assert.NoError(t, providers.CheckStatus(providers.Answer{Status: 204}))
 }
 
 func TestErrors(t *testing.T) {

@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,37 +17,43 @@ import (
 )
 
 // account reads the sources of one account with a few workers, which live only
-// while something is due.
+// while a source is due.
 type account struct {
 	Account
 	cache  *Cache
 	logger log.Logger
-	before *account // whose values open takes over; nil afterwards
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu      sync.Mutex
-	closed  bool
+	mu      sync.Mutex // not held during I/O
 	workers int
 	seq     uint64
 	parts   []*part
 	entries map[string]*entry
+	removed []string // keys of sources that the store must forget
 	billing providers.Billing
 	dropped map[providers.DropReason]uint64
+	// refused is the generations of the secrets that were refused last.
+	refused []uint64
+	// rechecking is set while checkSecrets runs.
+	rechecking bool
 }
 
-// entry is one source and what is known of it.
+// entry is one source and its newest snapshot.
 type entry struct {
-	source   providers.Source
+	source   providers.Source // only its worker uses it while inFlight
 	part     *part
+	queue    *queue
 	snapshot *snapshot.Snapshot
 	due      time.Duration // since the cache's epoch
 	seq      uint64        // order of arrival, for entries due together
-	position int           // in part.order; -1 for a lister
-	lister   *entry        // whose roster it came from; nil for none
-	gone     bool
+	requests int           // of one fetch; 0 for a source that sends nothing
+	position int           // in part.order; -1 for a source that lists others
+	lister   *entry        // the source that listed it; nil for none
+	inFlight bool
+	gone     bool // no longer listed
 }
 
 var untried = &snapshot.Snapshot{}
@@ -58,6 +66,7 @@ func newAccount(c *Cache, spec Account) *account {
 		entries: map[string]*entry{},
 		billing: providers.BillingUnknown,
 		dropped: map[providers.DropReason]uint64{},
+		refused: generations(spec),
 	}
 	a.ctx, a.cancel = context.WithCancel(c.ctx)
 	for _, settings := range spec.Parts {
@@ -66,114 +75,103 @@ func newAccount(c *Cache, spec Account) *account {
 	return a
 }
 
-// open takes over what is known of the account, from the account that it replaces
-// or else from the store.
-func (a *account) open() {
-	store := a.cache.opts.Store
-	kept, err := store.LoadAccount(a.ID)
-	if err != nil {
-		_ = level.Warn(a.logger).Log("msg", "starting without the kept quota of the account", "err", err)
+// open restores the account from the store, and continues the counters of the
+// account that it replaces, if any.
+func (a *account) open(before *account) {
+	if err := a.Gate.Load(a.ctx); err != nil {
+		_ = level.Warn(a.logger).Log("msg", "starting without the stored quota of the account", "err", err)
 	}
-	if a.before != nil && kept.Reason == providers.ReasonAuth {
-		kept.Quota.BlockedUntil = time.Time{} // the credentials may be what has changed
-	}
-	a.Gate.Resume(kept, a.saver())
-
-	known := map[string]*snapshot.Snapshot{}
-	if a.before != nil {
-		for key, e := range a.before.entries {
-			known[key] = e.snapshot
-		}
-		a.billing, a.dropped = a.before.billing, a.before.dropped
+	if before != nil {
+		a.Gate.Lift() // the credentials may be what has changed
+		// before may still be shown: its maps stay its own.
+		a.billing, a.dropped = before.billing, maps.Clone(before.dropped)
 		for _, p := range a.parts {
-			p.countFrom(a.before.part(p.Kind))
+			if old := before.part(p.Kind); old != nil {
+				p.refreshes, p.failures = old.refreshes, maps.Clone(old.failures)
+			}
 		}
-		a.before = nil
-	} else if err := store.LoadSources(a.ID, func(key string, s *snapshot.Snapshot) { known[key] = s }); err != nil {
-		_ = level.Warn(a.logger).Log("msg", "starting without the kept values of the account", "err", err)
 	}
-
+	stored := map[string]*snapshot.Snapshot{}
+	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot) { stored[key] = s })
+	if err != nil {
+		_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.add(a.Sources, nil, known)
+	a.add(a.Sources, nil, stored)
 	for _, p := range a.parts {
 		p.reshard()
 	}
-	var stale []string
-	for key := range known {
-		if a.entries[key] == nil {
-			stale = append(stale, key)
-		}
-	}
-	if len(stale) > 0 {
-		store.DropSources(a.ID, stale)
-	}
 }
 
-// saver returns what keeps the account's quota. That it does not work is told once,
-// and again when it has worked in between; the gate calls it under its lock.
-func (a *account) saver() func(state.Account) {
-	failing := false
-	return func(now state.Account) {
-		err := a.cache.opts.Store.SaveAccount(a.ID, now)
-		if err != nil && !failing {
-			_ = level.Error(a.logger).Log("msg", "cannot keep the quota: a restart would spend it again", "err", err)
-		}
-		failing = err != nil
-	}
-}
-
-// add brings sources in, with what is known of them by key. Sources of a kind that
-// the account has not got are left out.
-func (a *account) add(sources []providers.Source, lister *entry, known map[string]*snapshot.Snapshot) {
-	now := time.Now()
+// add brings sources in, with their stored snapshots by key. Sources of a kind that
+// is turned off are left out.
+func (a *account) add(sources []providers.Source, lister *entry, stored map[string]*snapshot.Snapshot) {
 	for _, source := range sources {
-		p := a.part(source.Kind())
-		if p == nil || a.entries[source.Key()] != nil {
+		d := source.Describe()
+		p := a.part(d.Kind)
+		if p == nil {
+			continue
+		}
+		if e := a.entries[d.Key]; e != nil {
+			if e.gone { // it comes back before its fetch has ended
+				e.gone, e.lister = false, lister
+				p.insert(e, d.Lists)
+			}
 			continue
 		}
 		a.seq++
-		e := &entry{source: source, part: p, snapshot: untried, seq: a.seq, lister: lister, due: a.cache.now()}
+		e := &entry{
+			source: source, part: p, queue: p.queueOf(d.Interval), snapshot: untried,
+			seq: a.seq, requests: d.Requests, lister: lister, due: a.cache.now(),
+		}
 		if p.horizon >= 0 {
-			e.due = p.horizon // what a scrape has started brought it in, and reads it too
+			e.due = p.horizon // the scrape that caused the listing also reads what it found
 		}
-		a.entries[source.Key()] = e
-		if s := known[source.Key()]; s != nil {
-			a.restore(e, s, now, known)
+		a.entries[d.Key] = e
+		roster := d.Known
+		if s := stored[d.Key]; s != nil {
+			listed, err := a.restore(d, s)
+			if err == nil {
+				a.serve(e, mend(s, time.Now(), d.Interval))
+			}
+			if listed != nil {
+				roster = listed
+			}
 		}
-		p.insert(e)
-		p.queueOf(source.Interval()).push(e)
-		if l, ok := source.(providers.Lister); ok {
-			a.add(l.Known(), e, known)
-		}
+		p.insert(e, d.Lists)
+		e.queue.push(e)
+		a.add(roster, e, stored)
 	}
 }
 
-// restore takes over a kept snapshot. Times are mended where the clock was set
-// back in between: nothing was read in the future. After a success the interval
-// counts that is configured now.
-func (a *account) restore(e *entry, s *snapshot.Snapshot, now time.Time, known map[string]*snapshot.Snapshot) {
-	s = sane(s, now, e.source.Interval())
+// restore passes the persisted part of a snapshot to its source, and returns the
+// roster that belongs to it; nil for none.
+func (a *account) restore(d providers.Description, s *snapshot.Snapshot) ([]providers.Source, error) {
+	if d.Restore == nil || len(s.Reading.Kept) == 0 {
+		return nil, nil
+	}
+	roster, err := d.Restore(s.Reading.Kept)
+	if err != nil {
+		_ = level.Warn(a.logger).Log("msg", "ignoring the stored form of a source that cannot be read", "source", string(d.Kind), "err", err)
+		return nil, err
+	}
+	return roster, nil
+}
+
+// serve makes s the snapshot of e.
+func (a *account) serve(e *entry, s *snapshot.Snapshot) {
 	e.snapshot = s
-	e.due = a.cache.now() + s.DueAt.Sub(now)
+	e.due = a.cache.now() + time.Until(s.DueAt)
+	e.part.note(s)
 	if s.Reading.Billing != "" {
 		a.billing = s.Reading.Billing
 	}
-	e.part.note(s)
-	keeper, ok := e.source.(providers.Keeper)
-	if !ok || len(s.Reading.Kept) == 0 {
-		return
-	}
-	roster, err := keeper.Restore(s.Reading.Kept)
-	if err != nil {
-		_ = level.Warn(a.logger).Log("msg", "starting afresh with a source whose kept form is not understood", "source", string(e.part.Kind), "err", err)
-		e.snapshot, e.due = untried, a.cache.now()
-		return
-	}
-	a.add(roster, e, known)
 }
 
-func sane(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot.Snapshot {
+// mend corrects the times of a snapshot from before the clock was set back. After a
+// success, the interval that is configured now counts.
+func mend(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot.Snapshot {
 	mended := *s
 	if mended.FetchedAt.After(now) {
 		mended.FetchedAt = now
@@ -181,10 +179,10 @@ func sane(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot
 	if mended.TriedAt.After(now) {
 		mended.TriedAt = now
 	}
-	if mended.Failure == nil && !mended.FetchedAt.IsZero() {
-		mended.DueAt = mended.FetchedAt.Add(max(interval, s.Reading.AskAfter))
-	}
 	longest := max(interval, s.Reading.AskAfter)
+	if mended.Failure == nil && !mended.FetchedAt.IsZero() {
+		mended.DueAt = mended.FetchedAt.Add(longest)
+	}
 	if mended.Failure != nil {
 		longest = quota.MaxBlock // no back-off is longer, though an interval may be
 	}
@@ -203,74 +201,69 @@ func (a *account) part(kind providers.Kind) *part {
 	return nil
 }
 
-// start makes everything due that falls due by now, and sees that it is worked on.
+// start lets workers fetch every source that is due now.
 func (a *account) start(kinds []providers.Kind) []wait {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
+	if a.ctx.Err() != nil {
 		return nil
 	}
-	now := a.cache.now()
+	now, wall := a.cache.now(), time.Now()
 	for _, p := range a.parts {
-		if has(kinds, p.Kind) {
+		if slices.Contains(kinds, p.Kind) {
 			p.horizon = now
 		}
 	}
+	if record := a.Gate.Record(); record.Blocked(wall) && record.Cause == quota.CauseRefused && !a.rechecking {
+		a.rechecking = true
+		a.work.Go(a.checkSecrets)
+	}
 	a.proceed()
 	var waits []wait
-	wall := time.Now()
 	for _, p := range a.parts {
-		a.tellFleet(p, wall)
-		if has(kinds, p.Kind) && p.idle != nil {
-			waits = append(waits, wait{idle: p.idle, empty: !p.serves(wall)})
+		a.logFleet(p, wall)
+		if slices.Contains(kinds, p.Kind) && p.idle != nil {
+			waits = append(waits, wait{idle: p.idle, urgent: !p.Fleet && !p.serves(wall)})
 		}
 	}
 	return waits
 }
 
-// tellFleet logs when most of a fleet begins to fail, and when it works again.
-func (a *account) tellFleet(p *part, now time.Time) {
-	if p.tellsEach() {
+// logFleet logs when most of a fleet begins to fail, and when it has recovered.
+func (a *account) logFleet(p *part, now time.Time) {
+	if !p.Fleet {
 		return
 	}
 	s := p.status(a, now)
-	down := s.Failure != nil && !s.Up
-	if down == p.down {
+	failing := s.Failure != nil && !s.Up
+	if failing == p.failing {
 		return
 	}
-	p.down = down
-	if !down {
-		_ = level.Info(a.logger).Log("msg", "most subscribers work again", "source", string(p.Kind), "fresh", s.Fleet.Fresh)
+	p.failing = failing
+	if !failing {
+		_ = level.Info(a.logger).Log("msg", "most sources have recovered", "source", string(p.Kind), "fresh", s.Fleet.Fresh)
 		return
 	}
-	_ = level.Warn(a.logger).Log("msg", "most subscribers fail", "source", string(p.Kind), "reason", string(s.Failure.Reason), "err", s.Failure.Message, "stale", s.Fleet.Stale, "failed", s.Fleet.Failed)
+	_ = level.Warn(a.logger).Log("msg", "most sources fail", "source", string(p.Kind), "reason", string(s.Failure.Reason), "err", s.Failure.Message, "stale", s.Fleet.Stale, "failed", s.Fleet.Failed)
 }
 
-func isLister(e *entry) bool {
-	_, ok := e.source.(providers.Lister)
-	return ok
-}
-
-// replaceRoster makes roster the sources that came from lister. A source that
-// stays keeps what is known of it.
+// replaceRoster makes roster the sources that lister has found. A source that stays
+// keeps its snapshot.
 func (a *account) replaceRoster(lister *entry, roster []providers.Source) {
 	stays := make(map[string]bool, len(roster))
 	for _, source := range roster {
-		stays[source.Key()] = true
+		stays[source.Describe().Key] = true
 	}
-	var dropped []string
 	for key, e := range a.entries {
 		if e.lister == lister && !stays[key] {
 			e.gone = true
-			delete(a.entries, key)
-			dropped = append(dropped, key)
+			if !e.inFlight {
+				a.remove(key)
+			}
 		}
 	}
-	if len(dropped) > 0 {
-		for _, p := range a.parts {
-			p.removeGone()
-		}
-		a.cache.opts.Store.DropSources(a.ID, dropped)
+	for _, p := range a.parts {
+		p.removeGone()
 	}
 	a.add(roster, lister, nil)
 	for _, p := range a.parts {
@@ -278,14 +271,48 @@ func (a *account) replaceRoster(lister *entry, roster []providers.Source) {
 	}
 }
 
+func (a *account) remove(key string) {
+	delete(a.entries, key)
+	a.removed = append(a.removed, key)
+}
+
+// forget deletes the stored snapshots of sources that no longer exist.
+func (a *account) forget() {
+	a.mu.Lock()
+	keys := a.removed
+	a.removed = nil
+	a.mu.Unlock()
+	if len(keys) == 0 {
+		return
+	}
+	outcomes := make([]state.Outcome, len(keys))
+	for i, key := range keys {
+		outcomes[i] = state.Outcome{Key: key}
+	}
+	a.publish(outcomes...)
+}
+
+// publish stores outcomes. The store reports its own failures; a value that could
+// not be stored is served all the same.
+func (a *account) publish(outcomes ...state.Outcome) {
+	if _, err := a.cache.opts.Store.Publish(context.WithoutCancel(a.ctx), a.ID, outcomes); err != nil {
+		_ = level.Debug(a.logger).Log("msg", "cannot store the outcome of a refresh", "err", err)
+	}
+}
+
 // close ends the account's fetches and waits for them.
 func (a *account) close() {
-	a.mu.Lock()
-	a.closed = true
 	a.cancel()
+	a.mu.Lock()
 	a.proceed()
 	a.mu.Unlock()
 	a.work.Wait()
+}
+
+// drop forgets a closed account, except for its quota.
+func (a *account) drop() {
+	a.removed = slices.Collect(maps.Keys(a.entries))
+	a.forget()
 }
 
 func (a *account) groups(into []*snapshot.Group) []*snapshot.Group {
@@ -303,17 +330,17 @@ func (a *account) status() snapshot.Account {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
+	record := a.Gate.Record()
 	s := snapshot.Account{
-		Provider: a.Provider, Account: a.Name, Billing: a.billing,
-		Dropped: make(map[providers.DropReason]uint64, len(a.dropped)),
+		Provider: a.Provider, Account: a.Name, Billing: a.billing, Limit: a.Gate.Limit(),
+		Dropped: maps.Clone(a.dropped),
 	}
-	s.Limit, s.QuotaUsed = a.Gate.Used()
-	s.CooldownUntil, s.CooldownReason = a.Gate.Hold()
-	for reason, n := range a.dropped {
-		s.Dropped[reason] = n
+	s.QuotaUsed = s.Limit.Used(record, now)
+	if record.Blocked(now) {
+		s.CooldownUntil, s.CooldownReason = record.BlockedUntil, record.Cause
 	}
 	for _, p := range a.parts {
-		s.PlannedPerSecond += p.planned
+		s.PlannedPerSecond += p.planned()
 		s.Sources = append(s.Sources, p.status(a, now))
 	}
 	return s

@@ -1,46 +1,46 @@
-// Package cache keeps the newest snapshot of every source and decides what is
-// asked when: a source is asked when a scrape finds it due, never twice at once,
-// at most once in its interval, and after a failure only when its back-off is
-// over. A fetch belongs to the process, not to the scrape that started it.
+// Package cache holds the newest snapshot of every source and decides when a source
+// is fetched: when a scrape finds it due, never twice at once, at most once per
+// interval, and after a failure not before its back-off has passed. A fetch belongs
+// to the process, not to the scrape that started it.
 //
-// [Cache.Refresh] is called by a scrape before it reads. Each account works for
-// itself, so that a slow one delays no other.
+// A scrape calls [Cache.Refresh] before it reads. Accounts are independent, so that
+// a slow one delays no other.
 package cache
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 
-	"github.com/balance-exporter/balance_exporter/internal/httpapi"
+	"github.com/balance-exporter/balance_exporter/internal/gate"
+	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// Account is one account to be read.
+// Account is one account to read.
 type Account struct {
 	Provider, Name string
-	// ID names the remote account in kept state.
+	// ID names the remote account in the store. It is unique.
 	ID string
 	// Digest changes with anything in the account's configuration.
 	Digest  string
 	Parts   []providers.Part
 	Sources []providers.Source
-	// Gate is the account's own; the cache makes it go on from kept state.
-	Gate *httpapi.Gate
+	// Secrets are the credentials; a change ends the block for refused ones.
+	Secrets []*secret.Value
+	Gate    *gate.Gate
 }
 
 // Options configure a [Cache]. All fields are required.
 type Options struct {
 	Store  state.Store
 	Logger log.Logger
-	// MaxWait is how long a scrape waits for refreshes when every source has a
-	// value to serve meanwhile.
+	// MaxWait is how long a scrape waits for the refresh of a source that has a
+	// value to serve meanwhile, and of a fleet.
 	MaxWait time.Duration
 }
 
@@ -51,79 +51,68 @@ type Cache struct {
 	ctx   context.Context
 	stop  context.CancelFunc
 
-	replacing sync.Mutex               // held while accounts change
-	retired   map[string]*httpapi.Gate // of accounts that are gone, by id; guarded by replacing
+	replacing sync.Mutex // held while accounts change
 
 	mu       sync.RWMutex // guards the slice, not the accounts
 	accounts []*account
 }
 
-// New returns a cache without accounts; [Cache.Replace] brings them.
+// New returns a cache without accounts; [Cache.Replace] adds them.
 func New(opts Options) *Cache {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Cache{opts: opts, epoch: time.Now(), ctx: ctx, stop: stop, retired: map[string]*httpapi.Gate{}}
+	return &Cache{opts: opts, epoch: time.Now(), ctx: ctx, stop: stop}
 }
 
-// Replace makes accounts the ones to be read. An account that has not changed goes
-// on undisturbed. One that has changed ends its fetches, and goes on with its
-// values, quota and cool-downs as far as they still fit. An account that is gone is
-// forgotten, once nothing of its quota is spent and it is not held: who takes an
-// account out and puts it back in does not get its quota twice.
+// Replace makes accounts the ones to read. An account that has not changed goes on
+// undisturbed. One that has changed ends its fetches, and goes on with the stored
+// values, quota and cool-downs that still fit. Of a removed one the store holds the
+// quota: adding it again does not reset that. After Close, Replace does nothing.
 func (c *Cache) Replace(accounts []Account) {
 	c.replacing.Lock()
 	defer c.replacing.Unlock()
+	if c.ctx.Err() != nil {
+		return
+	}
 	old := map[string]*account{}
 	for _, a := range c.list() {
 		old[a.ID] = a
 	}
-	ids := make([]string, 0, len(accounts))
-	next := make([]*account, 0, len(accounts))
-	var changed []*account
-	for _, spec := range accounts {
-		ids = append(ids, spec.ID)
-		before := old[spec.ID]
-		if before != nil && before.Digest == spec.Digest {
-			next = append(next, before)
+	next := make([]*account, len(accounts))
+	var changed []int
+	for i, spec := range accounts {
+		if a := old[spec.ID]; a != nil && a.Digest == spec.Digest {
+			next[i] = a
 			delete(old, spec.ID)
-			continue
+		} else {
+			changed = append(changed, i)
 		}
-		a := newAccount(c, spec)
+	}
+	for _, a := range old {
+		a.cancel() // of all, before the wait for each
+	}
+	for _, i := range changed {
+		before := old[accounts[i].ID]
+		delete(old, accounts[i].ID)
 		if before != nil {
-			a.before = before
-			delete(old, spec.ID)
+			before.close()
 		}
-		next = append(next, a)
-		changed = append(changed, a)
+		next[i] = newAccount(c, accounts[i])
+		next[i].open(before)
 	}
 	for _, a := range old {
 		a.close()
-		c.retired[a.ID] = a.Gate
-	}
-	for _, a := range changed {
-		if a.before != nil {
-			a.before.close()
-		}
-		a.open()
+		a.drop()
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.accounts = next
-	c.mu.Unlock()
-	for id, gate := range c.retired {
-		switch {
-		case slices.Contains(ids, id), gate.Idle():
-			delete(c.retired, id)
-		default:
-			ids = append(ids, id)
-		}
-	}
-	if err := c.opts.Store.Retain(ids); err != nil {
-		_ = level.Warn(c.opts.Logger).Log("msg", "cannot remove old accounts from the state", "err", err)
-	}
 }
 
 // Close ends all fetches and waits for them.
 func (c *Cache) Close() {
 	c.stop()
+	c.replacing.Lock()
+	defer c.replacing.Unlock()
 	for _, a := range c.list() {
 		a.close()
 	}
@@ -135,18 +124,18 @@ func (c *Cache) list() []*account {
 	return c.accounts
 }
 
-// now is the time since the epoch.
+// now is the time since the epoch, on the clock that is never set.
 func (c *Cache) now() time.Duration { return time.Since(c.epoch) }
 
 // Refresh starts the refresh of every source of the given kinds that is due, and
-// waits: until ctx ends for those that have nothing to serve yet, and at most
-// MaxWait for the others. What it has started goes on after it.
+// waits for it: until ctx ends for a source that has no value to serve, and at most
+// MaxWait for the others and for fleets. A refresh goes on after it.
 func (c *Cache) Refresh(ctx context.Context, kinds []providers.Kind) {
 	waits := c.start(kinds)
 	brief, cancel := context.WithTimeout(ctx, c.opts.MaxWait)
 	defer cancel()
 	for _, w := range waits {
-		if w.empty {
+		if w.urgent {
 			select {
 			case <-w.idle:
 			case <-ctx.Done():
@@ -161,8 +150,8 @@ func (c *Cache) Refresh(ctx context.Context, kinds []providers.Kind) {
 	}
 }
 
-// RefreshAll starts the refresh of everything that is due and waits for all of
-// it, or for ctx.
+// RefreshAll starts the refresh of every source that is due and waits for all of
+// them, or for ctx.
 func (c *Cache) RefreshAll(ctx context.Context) {
 	for _, w := range c.start(providers.Kinds()) {
 		select {
@@ -174,8 +163,8 @@ func (c *Cache) RefreshAll(ctx context.Context) {
 
 // wait is what a scrape has to wait for in one part of one account.
 type wait struct {
-	idle  <-chan struct{} // closed when nothing that is due is left
-	empty bool            // nothing to serve meanwhile
+	idle   <-chan struct{} // closed when no source is due or in flight
+	urgent bool            // there is no value to serve meanwhile
 }
 
 func (c *Cache) start(kinds []providers.Kind) []wait {
@@ -186,8 +175,8 @@ func (c *Cache) start(kinds []providers.Kind) []wait {
 	return waits
 }
 
-// Groups returns what is known, of every account. A group that is the same as at
-// the last call has not changed, but for values that end by time.
+// Groups returns the snapshots of every account. A group that is the same pointer as
+// at the last call has not changed, except for values that have expired.
 func (c *Cache) Groups() []*snapshot.Group {
 	var groups []*snapshot.Group
 	for _, a := range c.list() {
@@ -205,6 +194,3 @@ func (c *Cache) Status() []snapshot.Account {
 	}
 	return out
 }
-
-// has reports whether kinds has kind.
-func has(kinds []providers.Kind, kind providers.Kind) bool { return slices.Contains(kinds, kind) }

@@ -14,10 +14,9 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/cache"
-	"github.com/balance-exporter/balance_exporter/internal/httpapi"
+	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
@@ -35,10 +34,9 @@ type fake struct {
 	asked int
 }
 
-func (f *fake) Key() string             { return f.key }
-func (f *fake) Kind() providers.Kind    { return f.kind }
-func (f *fake) Interval() time.Duration { return f.interval }
-func (f *fake) Requests() int           { return 1 }
+func (f *fake) Describe() providers.Description {
+	return providers.Description{Key: f.key, Kind: f.kind, Interval: f.interval, Requests: 1}
+}
 
 func (f *fake) Fetch(ctx context.Context) (providers.Reading, error) {
 	f.mu.Lock()
@@ -55,7 +53,7 @@ func (f *fake) times() int {
 
 func balance(amount float64) func(context.Context) (providers.Reading, error) {
 	return func(context.Context) (providers.Reading, error) {
-		return providers.Reading{Balance: &providers.Balance{Amount: amount, Currency: "USD"}}, nil
+		return providers.Reading{Balances: []providers.Balance{{Amount: amount, Currency: "USD"}}}, nil
 	}
 }
 
@@ -65,13 +63,13 @@ func balanceSource(fetch func(context.Context) (providers.Reading, error)) *fake
 
 var parts = []providers.Part{
 	{Kind: providers.KindBalance, Interval: time.Minute, MaxAge: time.Hour},
-	{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour},
+	{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour, Fleet: true},
 }
 
-func account(name, digest string, sources ...providers.Source) cache.Account {
+func account(store state.Store, name, digest string, sources ...providers.Source) cache.Account {
 	return cache.Account{
 		Provider: "p", Name: name, ID: name, Digest: digest, Parts: parts, Sources: sources,
-		Gate: httpapi.NewGate(quota.Limit{Requests: 1, Per: time.Second, Burst: 5}),
+		Gate: gate.New(name, quota.Limit{Requests: 1, Per: time.Second, Burst: 5}, store),
 	}
 }
 
@@ -96,8 +94,10 @@ func amounts(c *cache.Cache) []float64 {
 	var out []float64
 	for _, g := range c.Groups() {
 		for _, s := range g.Snapshots {
-			if s.Serves(time.Now(), g.Part.MaxAge) && s.Reading.Balance != nil {
-				out = append(out, s.Reading.Balance.Amount)
+			if s.Serves(time.Now(), g.Part.MaxAge) {
+				for _, b := range s.Reading.Balances {
+					out = append(out, b.Amount)
+				}
 			}
 		}
 	}
@@ -115,9 +115,10 @@ func source(c *cache.Cache, kind providers.Kind) snapshot.Source {
 
 func TestPanicStaysWithItsSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCache(t, state.NewMemory(),
-			account("bad", "", balanceSource(func(context.Context) (providers.Reading, error) { panic("boom") })),
-			account("good", "", balanceSource(balance(1))))
+		store := state.NewMemory()
+		c := newCache(t, store,
+			account(store, "bad", "", balanceSource(func(context.Context) (providers.Reading, error) { panic("boom") })),
+			account(store, "good", "", balanceSource(balance(1))))
 		scrape(t, c)
 		assert.Equal(t, []float64{1}, amounts(c))
 		s := source(c, providers.KindBalance)
@@ -128,12 +129,13 @@ func TestPanicStaysWithItsSource(t *testing.T) {
 
 func TestBackOffOfASource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		var at []time.Time
 		src := balanceSource(func(context.Context) (providers.Reading, error) {
 			at = append(at, time.Now())
 			return providers.Reading{}, providers.Errorf(providers.ReasonUnavailable, "down")
 		})
-		c := newCache(t, state.NewMemory(), account("a", "", src))
+		c := newCache(t, store, account(store, "a", "", src))
 		for start := time.Now(); time.Since(start) < time.Hour; time.Sleep(100 * time.Millisecond) {
 			scrape(t, c)
 		}
@@ -146,20 +148,21 @@ func TestBackOffOfASource(t *testing.T) {
 	})
 }
 
-func TestToldTimesAreObeyedByTheSource(t *testing.T) {
+func TestRetryTimesAreObeyedByTheSource(t *testing.T) {
 	for name, c := range map[string]struct {
 		err  providers.Error
 		want time.Duration
 	}{
 		"retry after":           {providers.Error{Reason: providers.ReasonUnavailable, RetryAfter: 7 * time.Minute}, 7 * time.Minute},
 		"retry after, too long": {providers.Error{Reason: providers.ReasonUnavailable, RetryAfter: 70 * time.Hour}, time.Hour},
-		"for a person to mend":  {providers.Error{Reason: providers.ReasonTLS, AskAfter: time.Hour}, time.Hour},
-		"what does not exist":   {providers.Error{Reason: providers.ReasonNotFound, Gone: true, AskAfter: 24 * time.Hour}, 24 * time.Hour},
+		"until a person acts":   {providers.Error{Reason: providers.ReasonTLS, AskAfter: time.Hour}, time.Hour},
+		"not found":             {providers.Error{Reason: providers.ReasonNotFound, Gone: true, AskAfter: 24 * time.Hour}, 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				store := state.NewMemory()
 				src := balanceSource(func(context.Context) (providers.Reading, error) { return providers.Reading{}, &c.err })
-				cached := newCache(t, state.NewMemory(), account("a", "", src))
+				cached := newCache(t, store, account(store, "a", "", src))
 				scrape(t, cached)
 				time.Sleep(c.want - time.Second)
 				scrape(t, cached)
@@ -172,10 +175,11 @@ func TestToldTimesAreObeyedByTheSource(t *testing.T) {
 	}
 }
 
-func TestWhatIsGoneEndsAtOnce(t *testing.T) {
+func TestGoneSourceEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		src := balanceSource(balance(1))
-		c := newCache(t, state.NewMemory(), account("a", "", src))
+		c := newCache(t, store, account(store, "a", "", src))
 		scrape(t, c)
 		assert.Equal(t, []float64{1}, amounts(c))
 		src.fetch = func(context.Context) (providers.Reading, error) {
@@ -193,19 +197,20 @@ func TestWhatIsGoneEndsAtOnce(t *testing.T) {
 
 func TestNotAskedIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		held := account("a", "")
+		store := state.NewMemory()
+		blocked := account(store, "a", "")
 		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
-			if err := held.Gate.Wait(ctx); err != nil {
+			if _, err := blocked.Gate.Wait(ctx); err != nil {
 				return providers.Reading{}, &providers.Error{Reason: providers.ReasonUnavailable, Err: err}
 			}
 			return balance(1)(ctx)
 		})
-		held.Sources = []providers.Source{src}
-		c := newCache(t, state.NewMemory(), held)
-		held.Gate.RateLimited(time.Minute)
+		blocked.Sources = []providers.Source{src}
+		c := newCache(t, store, blocked)
+		blocked.Gate.BeginRateLimit(time.Minute)(time.Minute)
 		start := time.Now()
 		scrape(t, c)
-		assert.Zero(t, time.Since(start), "nobody waits for a held account")
+		assert.Zero(t, time.Since(start), "no scrape waits for a blocked account")
 		assert.Zero(t, source(c, providers.KindBalance).Refreshes)
 		time.Sleep(time.Minute)
 		scrape(t, c)
@@ -220,13 +225,13 @@ func TestRestartAsksNothingInsideTheInterval(t *testing.T) {
 		failing := balanceSource(func(context.Context) (providers.Reading, error) {
 			return providers.Reading{}, providers.Errorf(providers.ReasonUnavailable, "down")
 		})
-		c := newCache(t, store, account("a", "", first), account("b", "", failing))
+		c := newCache(t, store, account(store, "a", "", first), account(store, "b", "", failing))
 		scrape(t, c)
 		c.Close()
 		read := source(c, providers.KindBalance).LastSuccess
 		time.Sleep(4 * time.Second)
 
-		again := newCache(t, store, account("a", "", first), account("b", "", failing))
+		again := newCache(t, store, account(store, "a", "", first), account(store, "b", "", failing))
 		assert.Equal(t, []float64{1}, amounts(again), "served at once")
 		assert.True(t, source(again, providers.KindBalance).LastSuccess.Equal(read), "with its true age")
 		scrape(t, again)
@@ -239,33 +244,36 @@ func TestRestartAsksNothingInsideTheInterval(t *testing.T) {
 	})
 }
 
-func TestOldStateOfAnotherSourceIsDropped(t *testing.T) {
+func TestStoredValueOfAnotherSourceIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
-		c := newCache(t, store, account("a", "", balanceSource(balance(1))))
+		c := newCache(t, store, account(store, "a", "", balanceSource(balance(1))))
 		scrape(t, c)
 		c.Close()
 		other := balanceSource(balance(2))
 		other.key = "balance-of-something-else"
-		again := newCache(t, store, account("a", "", other))
+		again := newCache(t, store, account(store, "a", "", other))
 		assert.Empty(t, amounts(again))
-		kept := 0
-		require.NoError(t, store.LoadSources("a", func(string, *snapshot.Snapshot) { kept++ }))
-		assert.Zero(t, kept)
+		scrape(t, again)
+		assert.Equal(t, []float64{2}, amounts(again))
 	})
 }
 
 func TestChangedConfigurationEndsARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
+		first := account(store, "a", "1")
 		refused := balanceSource(func(context.Context) (providers.Reading, error) {
+			first.Gate.Refuse(time.Now()) // as the HTTP client does
 			return providers.Reading{}, providers.Errorf(providers.ReasonAuth, "wrong key")
 		})
-		c := newCache(t, state.NewMemory(), account("a", "1", refused))
+		first.Sources = []providers.Source{refused}
+		c := newCache(t, store, first)
 		scrape(t, c)
-		c.Replace([]cache.Account{account("a", "1", refused)})
+		c.Replace([]cache.Account{account(store, "a", "1", refused)})
 		scrape(t, c)
 		assert.Equal(t, 1, refused.times(), "a reload of the same does not")
-		c.Replace([]cache.Account{account("a", "2", balanceSource(balance(1)))})
+		c.Replace([]cache.Account{account(store, "a", "2", balanceSource(balance(1)))})
 		scrape(t, c)
 		assert.Equal(t, []float64{1}, amounts(c))
 	})
@@ -273,6 +281,7 @@ func TestChangedConfigurationEndsARefusal(t *testing.T) {
 
 func TestReplaceDuringAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		slow := func(ctx context.Context) (providers.Reading, error) {
 			select {
 			case <-time.After(5 * time.Second):
@@ -282,10 +291,10 @@ func TestReplaceDuringAFetch(t *testing.T) {
 			}
 		}
 		unchanged, before, after := balanceSource(slow), balanceSource(slow), balanceSource(balance(3))
-		c := newCache(t, state.NewMemory(), account("unchanged", "1", unchanged), account("changed", "1", before))
+		c := newCache(t, store, account(store, "unchanged", "1", unchanged), account(store, "changed", "1", before))
 		go scrape(t, c)
 		time.Sleep(time.Second)
-		c.Replace([]cache.Account{account("unchanged", "1", unchanged), account("changed", "2", after)})
+		c.Replace([]cache.Account{account(store, "unchanged", "1", unchanged), account(store, "changed", "2", after)})
 		scrape(t, c)
 		assert.Equal(t, []float64{1, 3}, amounts(c))
 		assert.Equal(t, []int{1, 1, 1}, []int{unchanged.times(), before.times(), after.times()})
@@ -299,9 +308,13 @@ type lister struct {
 	known []providers.Source
 }
 
-func (l *lister) Known() []providers.Source { return l.known }
+func (l *lister) Describe() providers.Description {
+	d := l.fake.Describe()
+	d.Lists, d.Known, d.Restore = true, l.known, l.restore
+	return d
+}
 
-func (l *lister) Restore(kept []byte) ([]providers.Source, error) {
+func (l *lister) restore(kept []byte) ([]providers.Source, error) {
 	if string(kept) != "roster" {
 		return nil, errors.New("not understood")
 	}
@@ -321,7 +334,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 			return providers.Reading{Roster: roster, Kept: []byte("roster")}, nil
 		}
 		store := state.NewMemory()
-		c := newCache(t, store, account("a", "", list))
+		c := newCache(t, store, account(store, "a", "", list))
 		scrape(t, c)
 		assert.Equal(t, []float64{1, 2}, amounts(c), "what the list brings in is read by the same scrape")
 		assert.Equal(t, &snapshot.Fleet{Fresh: 2}, source(c, providers.KindSubscribers).Fleet)
@@ -334,7 +347,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 
 		c.Close()
 		list.known = []providers.Source{two, three}
-		again := newCache(t, store, account("a", "", list))
+		again := newCache(t, store, account(store, "a", "", list))
 		scrape(t, again)
 		assert.Equal(t, []float64{2, 3}, amounts(again), "a restart knows the roster")
 		assert.Equal(t, 2, list.times(), "and does not ask for it")
@@ -343,6 +356,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 
 func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		var failing bool
 		var sources []providers.Source
 		for i := range 100 {
@@ -357,8 +371,8 @@ func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
 		}
 		var out bytes.Buffer
 		logger := log.NewLogfmtLogger(&out)
-		c := cache.New(cache.Options{Store: state.NewMemory(), Logger: level.NewFilter(logger, level.AllowInfo()), MaxWait: 2 * time.Second})
-		c.Replace([]cache.Account{account("a", "", sources...)})
+		c := cache.New(cache.Options{Store: store, Logger: level.NewFilter(logger, level.AllowInfo()), MaxWait: 2 * time.Second})
+		c.Replace([]cache.Account{account(store, "a", "", sources...)})
 		defer c.Close()
 		for _, failing = range []bool{false, true, true, false, false} {
 			time.Sleep(time.Hour)
@@ -366,14 +380,15 @@ func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
 				scrape(t, c)
 			}
 		}
-		assert.Equal(t, `level=warn provider=p account=a msg="most subscribers fail" source=subscribers reason=unavailable err=down stale=100 failed=0
-level=info provider=p account=a msg="most subscribers work again" source=subscribers fresh=100
+		assert.Equal(t, `level=warn provider=p account=a msg="most sources fail" source=subscribers reason=unavailable err=down stale=100 failed=0
+level=info provider=p account=a msg="most sources have recovered" source=subscribers fresh=100
 `, out.String())
 	})
 }
 
 func TestFleetIsUpUnlessMostFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		failing := 0
 		var sources []providers.Source
 		for i := range 10 {
@@ -386,7 +401,7 @@ func TestFleetIsUpUnlessMostFail(t *testing.T) {
 			}
 			sources = append(sources, s)
 		}
-		c := newCache(t, state.NewMemory(), account("a", "", sources...))
+		c := newCache(t, store, account(store, "a", "", sources...))
 		assert.False(t, source(c, providers.KindSubscribers).Up, "nothing was tried")
 		assert.Equal(t, &snapshot.Fleet{Pending: 10}, source(c, providers.KindSubscribers).Fleet)
 		for _, step := range []struct {
@@ -410,12 +425,13 @@ func TestFleetIsUpUnlessMostFail(t *testing.T) {
 
 func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
 		var sources []providers.Source
 		for i := range 2500 {
 			sources = append(sources, subscriber(i))
 		}
 		b := balanceSource(balance(1))
-		c := newCache(t, state.NewMemory(), account("a", "", append(sources, b)...))
+		c := newCache(t, store, account(store, "a", "", append(sources, b)...))
 		scrape(t, c)
 		before := c.Groups()
 		assert.Len(t, before, 4, "a balance and three shards")
@@ -425,31 +441,5 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 		after := c.Groups()
 		assert.NotSame(t, before[0], after[0])
 		assert.True(t, slices.Equal(before[1:], after[1:]), "the fleet has not changed")
-	})
-}
-
-// full is a store on a full disk.
-type full struct{ state.Store }
-
-func (full) SaveAccount(string, state.Account) error { return errors.New("no space left") }
-
-func TestQuotaThatCannotBeKeptIsToldOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := account("a", "")
-		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
-			assert.NoError(t, a.Gate.Wait(ctx))
-			return balance(1)(ctx)
-		})
-		a.Sources = []providers.Source{src}
-		var out bytes.Buffer
-		c := cache.New(cache.Options{Store: full{state.NewMemory()}, Logger: log.NewLogfmtLogger(&out), MaxWait: 2 * time.Second})
-		c.Replace([]cache.Account{a})
-		defer c.Close()
-		for range 3 {
-			scrape(t, c)
-			time.Sleep(time.Minute)
-		}
-		assert.Equal(t, 3, src.times(), "the account is read all the same")
-		assert.Equal(t, "level=error provider=p account=a msg=\"cannot keep the quota: a restart would spend it again\" err=\"no space left\"\n", out.String())
 	})
 }

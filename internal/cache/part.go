@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -15,27 +16,27 @@ const shardSize = 1000
 // part is all sources of one kind of one account. The account's lock guards it.
 type part struct {
 	providers.Part
-	queues  []*queue // one for each interval among the sources
-	listers []*entry
-	order   []*entry // all others, in the order in which they came, which is that of polling
+	queues  []*queue // one per interval among the sources
+	listers []*entry // sources that list others
+	order   []*entry // all others, in the order of their arrival, which is that of polling
 	shards  []shard
 
-	horizon  time.Duration // what is due by then may be asked: the time of the last scrape; -1 for none yet
+	horizon  time.Duration // sources due until then may be fetched: the time of the last scrape; -1 before the first
 	inFlight int
-	idle     chan struct{} // closed when nothing is due or under way; nil if so already
-	planned  float64       // requests per second
+	idle     chan struct{} // closed when no source is due or in flight; nil if so already
 
 	refreshes   uint64
 	failures    map[providers.Reason]uint64
 	lastSuccess time.Time
 	lastTry     time.Time
-	failure     *snapshot.Failure // the newest; of a source that may work again by now
-	down        bool              // the log has told that most of the fleet fails
+	failure     *snapshot.Failure // the newest; its source may have recovered since
+	failedAt    time.Time         // of failure
+	failing     bool              // most of the fleet fails, which has been logged
 }
 
 // shard caches what is derived from a run of shardSize entries of part.order.
 type shard struct {
-	group *snapshot.Group // nil if it must be made anew
+	group *snapshot.Group // nil if it must be rebuilt
 
 	fleet   snapshot.Fleet
 	serves  bool      // something is served
@@ -43,15 +44,9 @@ type shard struct {
 	until   time.Time // then a value ends; zero for never
 }
 
-// countFrom goes on with the counters of the part that p replaces; nil is none.
-func (p *part) countFrom(before *part) {
-	if before != nil {
-		p.refreshes, p.failures = before.refreshes, before.failures
-	}
-}
-
-func (p *part) insert(e *entry) {
-	if isLister(e) {
+func (p *part) insert(e *entry, lists bool) {
+	e.queue.requests += e.requests
+	if lists {
 		e.position = -1
 		p.listers = append(p.listers, e)
 		return
@@ -61,26 +56,34 @@ func (p *part) insert(e *entry) {
 }
 
 func (p *part) removeGone() {
-	gone := func(e *entry) bool { return e.gone }
+	gone := func(e *entry) bool {
+		if e.gone {
+			e.queue.requests -= e.requests
+		}
+		return e.gone
+	}
 	p.listers = slices.DeleteFunc(p.listers, gone)
 	p.order = slices.DeleteFunc(p.order, gone)
 	for i, e := range p.order {
 		e.position = i
 	}
 	for _, q := range p.queues {
-		q.remove(gone)
+		q.removeGone()
 	}
 }
 
 // reshard makes every shard anew after sources have come or gone.
 func (p *part) reshard() {
 	p.shards = make([]shard, (len(p.order)+shardSize-1)/shardSize)
-	p.planned = 0
-	for _, entries := range [][]*entry{p.listers, p.order} {
-		for _, e := range entries {
-			p.planned += float64(e.source.Requests()) / e.source.Interval().Seconds()
-		}
+}
+
+// planned returns the demand in requests per second.
+func (p *part) planned() float64 {
+	sum := 0.0
+	for _, q := range p.queues {
+		sum += float64(q.requests) / q.interval.Seconds()
 	}
+	return sum
 }
 
 func (p *part) queueOf(interval time.Duration) *queue {
@@ -111,9 +114,10 @@ func (p *part) dueUpTo(most int) int {
 	return n
 }
 
-// settle opens or closes idle. A held account does not make anybody wait.
-func (p *part) settle(held bool) {
-	busy := p.inFlight > 0 || !held && p.due()
+// settle opens or closes idle. stopped is set while nothing may be fetched: no scrape
+// waits for a blocked account.
+func (p *part) settle(stopped bool) {
+	busy := p.inFlight > 0 || !stopped && p.due()
 	switch {
 	case busy && p.idle == nil:
 		p.idle = make(chan struct{})
@@ -123,27 +127,25 @@ func (p *part) settle(held bool) {
 	}
 }
 
-// changed notes that e has a new snapshot.
+// changed drops what was derived from the old snapshot of e.
 func (p *part) changed(e *entry) {
 	if e.position >= 0 {
 		p.shards[e.position/shardSize] = shard{}
 	}
 }
 
-// note takes the times of a snapshot into the part's own.
+// note updates the times of the part with those of a snapshot.
 func (p *part) note(s *snapshot.Snapshot) {
 	if s.FetchedAt.After(p.lastSuccess) {
 		p.lastSuccess = s.FetchedAt
 	}
 	if s.TriedAt.After(p.lastTry) {
 		p.lastTry = s.TriedAt
-		p.failure = s.Failure
+	}
+	if s.Failure != nil && !s.TriedAt.Before(p.failedAt) {
+		p.failure, p.failedAt = s.Failure, s.TriedAt
 	}
 }
-
-// tellsEach reports whether each source of the part is worth a line in the log. A
-// fleet's are told by its counts.
-func (p *part) tellsEach() bool { return p.Kind != providers.KindSubscribers }
 
 func (p *part) entriesOf(i int) []*entry {
 	return p.order[i*shardSize : min((i+1)*shardSize, len(p.order))]
@@ -204,11 +206,7 @@ func (p *part) serves(now time.Time) bool {
 func (p *part) status(a *account, now time.Time) snapshot.Source {
 	s := snapshot.Source{
 		Part: p.Part, LastSuccess: p.lastSuccess, LastTry: p.lastTry,
-		Refreshing: p.inFlight > 0, Refreshes: p.refreshes,
-		Failures: make(map[providers.Reason]uint64, len(p.failures)),
-	}
-	for reason, n := range p.failures {
-		s.Failures[reason] = n
+		Refreshing: p.inFlight > 0, Refreshes: p.refreshes, Failures: maps.Clone(p.failures),
 	}
 	var fleet snapshot.Fleet
 	for i := range p.shards {
@@ -232,12 +230,13 @@ func (p *part) status(a *account, now time.Time) snapshot.Source {
 	if failed > 0 {
 		s.Failure = p.failure
 	}
-	if p.Kind == providers.KindSubscribers {
+	if p.Fleet {
 		s.Fleet = &fleet
 	} else {
 		for _, e := range p.order {
+			s.Part.Interval = max(s.Part.Interval, e.snapshot.Reading.AskAfter)
 			if e.snapshot.Serves(now, p.MaxAge) {
-				s.Balance = e.snapshot.Reading.Balance
+				s.Balances = append(s.Balances, e.snapshot.Reading.Balances...)
 				s.Prices += len(e.snapshot.Reading.Prices)
 			}
 		}

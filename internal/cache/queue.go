@@ -2,6 +2,7 @@ package cache
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,7 @@ import (
 type queue struct {
 	interval time.Duration
 	items    items
+	requests int // of one fetch of every source of the interval, also of those in flight
 }
 
 // item is an entry in a queue; small, because fleets have many.
@@ -49,16 +51,9 @@ func (q *queue) countDue(horizon time.Duration, most int) int {
 	return n
 }
 
-// remove takes out the entries for which gone is true.
-func (q *queue) remove(gone func(*entry) bool) {
-	kept := q.items[:0]
-	for _, it := range q.items {
-		if !gone(it.entry) {
-			kept = append(kept, it)
-		}
-	}
-	clear(q.items[len(kept):])
-	q.items = kept
+// removeGone removes the entries that are gone.
+func (q *queue) removeGone() {
+	q.items = slices.DeleteFunc(q.items, func(it item) bool { return it.entry.gone })
 	heap.Init(&q.items)
 }
 

@@ -5,43 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"github.com/balance-exporter/balance_exporter/internal/httpapi"
+	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 const (
 	minFetchTime = 5 * time.Minute // a fetch ends after its interval or this, whichever is longer
 	maxWorkers   = 64
+	// untilNextScrape delays a source past the horizon of the scrapes so far.
+	untilNextScrape = time.Nanosecond
 )
 
-// proceed starts workers for what is due, and tells who waits when nothing is
-// left. It is called after each change of what is due, held or under way.
+// proceed starts workers for the sources that are due, and wakes the scrapes of a
+// part that has none left. It is called after each change of what is due, blocked or
+// in flight.
 func (a *account) proceed() {
-	until, _ := a.Gate.Hold()
-	held := !until.IsZero()
-	if !held && !a.closed {
-		due := 0
-		limit := a.parallel()
+	stopped := a.stopped()
+	if !stopped {
+		due, limit := 0, a.parallel()
 		for _, p := range a.parts {
 			due += p.dueUpTo(limit)
 		}
-		for idle := a.workers - a.inFlight(); a.workers < limit && due > idle; idle++ {
+		for free := a.workers - a.inFlight(); a.workers < limit && due > free; free++ {
 			a.workers++
 			a.work.Go(a.worker)
 		}
 	}
 	for _, p := range a.parts {
-		p.settle(held || a.closed)
+		p.settle(stopped && !a.rechecking)
 	}
 }
+
+// stopped reports whether nothing may be fetched: the account is closed or blocked.
+func (a *account) stopped() bool { return a.ctx.Err() != nil || a.blocked() }
+
+func (a *account) blocked() bool { return a.Gate.Record().Blocked(time.Now()) }
 
 func (a *account) inFlight() int {
 	n := 0
@@ -51,35 +60,70 @@ func (a *account) inFlight() int {
 	return n
 }
 
-// parallel is how many sources are asked at a time: enough to use the quota at an
-// answer time of a second, and one for each part, so that none waits for another.
+// parallel is how many sources are fetched at a time: enough to use the quota at a
+// response time of a second, and one for each part, so that none waits for another.
 func (a *account) parallel() int {
-	limit, _ := a.Gate.Used()
+	limit := a.Gate.Limit()
 	wanted := max(limit.Burst, int(math.Ceil(limit.PerSecond())), len(a.parts))
 	return min(wanted, maxWorkers)
 }
 
-// worker asks one source after the other until nothing is due or the account is
-// held.
+// worker fetches one source after the other until none is due or the account is
+// blocked.
 func (a *account) worker() {
-	for {
-		e := a.take()
-		if e == nil {
-			return
+	for e := a.take(); e != nil; e = a.take() {
+		d := e.source.Describe()
+		claim, err := a.claim(d)
+		switch {
+		case err != nil:
+			a.requeue(e, untilNextScrape)
+		case claim.Result == state.Held:
+			a.requeue(e, max(claim.Retry, untilNextScrape))
+		case claim.Result == state.Shared:
+			a.adopt(e, d, claim.Snapshot)
+		default:
+			a.refresh(e, d, claim.Token)
 		}
-		reading, err := a.fetch(e)
-		a.finish(e, reading, err)
+		a.forget()
 	}
 }
 
+// checkSecrets reads the secrets of an account that is blocked because they were
+// refused, and ends the block if one has changed. A file may be slow.
+func (a *account) checkSecrets() {
+	for _, s := range a.Secrets {
+		_ = s.Refresh() // the request for which it is needed reports the error
+	}
+	now := generations(a.Account)
+	a.mu.Lock()
+	changed := !slices.Equal(a.refused, now)
+	a.refused = now
+	a.mu.Unlock()
+	if changed {
+		a.Gate.Lift()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rechecking = false
+	a.proceed()
+}
+
+func generations(a Account) []uint64 {
+	out := make([]uint64, len(a.Secrets))
+	for i, s := range a.Secrets {
+		out[i] = s.Generation()
+	}
+	return out
+}
+
 // take returns the due source that is the latest relative to its interval, and
-// marks it as under way. It returns nil, and the worker must end, if there is
-// none.
+// counts it as in flight. It returns nil, and the worker must end, if there is none.
 func (a *account) take() *entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q := a.latest(); q != nil {
 		e := q.pop()
+		e.inFlight = true
 		e.part.inFlight++
 		return e
 	}
@@ -89,7 +133,7 @@ func (a *account) take() *entry {
 }
 
 func (a *account) latest() *queue {
-	if until, _ := a.Gate.Hold(); a.closed || !until.IsZero() {
+	if a.stopped() {
 		return nil
 	}
 	now := a.cache.now()
@@ -109,11 +153,90 @@ func (a *account) latest() *queue {
 	return best
 }
 
+// claim asks for the right to fetch a source. One that sends nothing needs none.
+func (a *account) claim(d providers.Description) (state.Claim, error) {
+	if d.Requests == 0 {
+		return state.Claim{}, nil
+	}
+	claims, err := a.cache.opts.Store.Claim(a.ctx, a.ID, []string{d.Key})
+	if err != nil {
+		return state.Claim{}, err
+	}
+	return claims[0], nil
+}
+
+// requeue returns a source to its queue that could not be asked, because the store
+// is out of reach or another process is fetching it. The next scrape after the delay
+// tries again.
+func (a *account) requeue(e *entry, delay time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e.due = a.cache.now() + delay
+	a.land(e)
+}
+
+// land ends the flight of a source and queues it again.
+func (a *account) land(e *entry) {
+	e.inFlight = false
+	e.part.inFlight--
+	if e.gone {
+		a.remove(e.source.Describe().Key)
+	} else {
+		e.queue.push(e)
+	}
+	a.proceed()
+}
+
+// adopt serves what another process has fetched.
+func (a *account) adopt(e *entry, d providers.Description, s *snapshot.Snapshot) {
+	roster, _ := a.restore(d, s) // logged; without it, the earlier roster stays
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.install(e, mend(s, time.Now(), d.Interval), roster)
+}
+
+// refresh fetches a source, stores the outcome, and serves it.
+func (a *account) refresh(e *entry, d providers.Description, token uint64) {
+	secrets := generations(a.Account)
+	reading, err := a.fetch(e)
+	now := time.Now()
+	outcome := state.Outcome{Key: d.Key, Token: token}
+	switch {
+	case err == nil:
+		outcome.Snapshot = succeeded(d, reading, now)
+	case errors.Is(err, providers.ErrNotAsked) || a.ctx.Err() != nil:
+		outcome.Abandoned = true
+		a.publish(outcome)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.stopped() && !errors.Is(err, context.DeadlineExceeded) {
+			e.due = a.cache.now() + untilNextScrape // the store is out of reach
+		} // else it stays as late as it is
+		a.land(e)
+		return
+	default:
+		failure := providers.AsError(err)
+		if failure.Reason == providers.ReasonAuth {
+			a.mu.Lock()
+			a.refused = secrets
+			a.mu.Unlock()
+		}
+		outcome.Snapshot = a.failed(e, failure, now)
+	}
+	if d.Requests > 0 {
+		// Before it is queued again: this process, too, needs a new claim then.
+		a.publish(outcome)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count(e, outcome.Snapshot)
+	a.install(e, outcome.Snapshot, reading.Roster)
+}
+
 func (a *account) fetch(e *entry) (reading providers.Reading, err error) {
-	interval := e.source.Interval()
-	ctx, cancel := context.WithTimeout(a.ctx, max(interval, minFetchTime))
+	ctx, cancel := context.WithTimeout(a.ctx, max(e.queue.interval, minFetchTime))
 	defer cancel()
-	ctx = httpapi.WithTurn(ctx, httpapi.Turn{DueAt: a.cache.epoch.Add(e.due), Interval: interval})
+	ctx = gate.WithTurn(ctx, gate.Turn{DueAt: a.cache.epoch.Add(e.due), Interval: e.queue.interval})
 	defer func() {
 		if p := recover(); p != nil {
 			// One account's fault must not end the process that watches the others.
@@ -124,98 +247,77 @@ func (a *account) fetch(e *entry) (reading providers.Reading, err error) {
 	return e.source.Fetch(ctx)
 }
 
-// finish publishes the outcome of a fetch and lines the source up again.
-func (a *account) finish(e *entry, reading providers.Reading, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	p := e.part
-	p.inFlight--
-	defer a.proceed()
-	if e.gone {
-		return
-	}
-	defer func() { p.queueOf(e.source.Interval()).push(e) }()
-	now := time.Now()
-	switch {
-	case err == nil:
-		a.succeeded(e, reading, now)
-	case errors.Is(err, providers.ErrNotAsked), a.ctx.Err() != nil:
-		return // nothing was tried; the source stays due
-	default:
-		a.failed(e, providers.AsError(err), now)
-	}
-	e.due = a.cache.now() + e.snapshot.DueAt.Sub(now)
-	p.changed(e)
-	a.cache.opts.Store.SaveSource(a.ID, e.source.Key(), e.snapshot)
-}
-
-func (a *account) succeeded(e *entry, reading providers.Reading, now time.Time) {
-	p := e.part
-	p.refreshes++
-	recovered := e.snapshot.Failure
-	roster := reading.Roster
+func succeeded(d providers.Description, reading providers.Reading, now time.Time) *snapshot.Snapshot {
 	reading.Roster = nil
-	e.snapshot = &snapshot.Snapshot{
+	return &snapshot.Snapshot{
 		Reading: reading, FetchedAt: now, TriedAt: now,
-		DueAt: now.Add(max(e.source.Interval(), reading.AskAfter)),
-	}
-	if reading.Billing != "" {
-		a.billing = reading.Billing
-	}
-	for reason, n := range reading.Dropped {
-		a.dropped[reason] += uint64(n)
-	}
-	p.note(e.snapshot)
-	if recovered != nil && (p.tellsEach() || isLister(e)) {
-		_ = level.Info(a.logger).Log("msg", "works again", "source", string(p.Kind), "failed", recovered.Count)
-	}
-	if roster != nil {
-		a.replaceRoster(e, roster)
+		DueAt: now.Add(max(d.Interval, reading.AskAfter)),
 	}
 }
 
-func (a *account) failed(e *entry, failure *providers.Error, now time.Time) {
-	p := e.part
-	p.refreshes++
-	p.failures[failure.Reason]++
-	before := e.snapshot.Failure
+func (a *account) failed(e *entry, failure *providers.Error, now time.Time) *snapshot.Snapshot {
 	next := *e.snapshot
 	next.TriedAt = now
 	next.Ended = e.snapshot.Ended || failure.Gone
 	next.Failure = &snapshot.Failure{Reason: failure.Reason, Message: failure.Message, ID: failure.ID, Count: 1}
-	if before != nil {
+	if before := e.snapshot.Failure; before != nil {
 		next.Failure.Count = before.Count + 1
 	}
-	if failure.Reason == providers.ReasonAuth {
-		a.Gate.Refused()
-	}
 	next.DueAt = now.Add(a.backOff(failure, next.Failure.Count))
-	e.snapshot = &next
-	p.lastTry, p.failure = now, next.Failure
-
-	logger := level.Debug(a.logger)
-	if (before == nil || before.Reason != failure.Reason) && (p.tellsEach() || failure.Gone || isLister(e)) {
-		logger = level.Warn(a.logger)
-	}
-	if failure.ID != "" {
-		logger = log.With(logger, "id", failure.ID) // for the provider's support
-	}
-	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(failure.Reason), "err", failure.Message, "failures", next.Failure.Count, "next", next.DueAt.Sub(now))
+	return &next
 }
 
-// backOff returns how long a source is left alone after a failure. What holds the
-// whole account does not hold the source as well.
+// backOff returns how long a source waits after a failure. What blocks the whole
+// account does not delay the source as well.
 func (a *account) backOff(failure *providers.Error, count int) time.Duration {
-	if failure.Reason == providers.ReasonAuth || failure.Reason == providers.ReasonRateLimited {
-		if until, _ := a.Gate.Hold(); !until.IsZero() {
-			return 0
-		}
-	}
 	switch {
+	case (failure.Reason == providers.ReasonAuth || failure.Reason == providers.ReasonRateLimited) && a.blocked():
+		return 0
 	case failure.RetryAfter > 0:
 		return min(failure.RetryAfter, quota.MaxBlock)
 	case failure.AskAfter > 0:
 		return failure.AskAfter
 	}
-	return httpapi.BackOff(count)
+	return quota.BackOff(count, rand.Float64()) //nolint:gosec // jitter
+}
+
+// install makes s the snapshot that is served, and ends the flight of its source.
+func (a *account) install(e *entry, s *snapshot.Snapshot, roster []providers.Source) {
+	if !e.gone {
+		a.serve(e, s)
+		e.due = max(e.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
+		requests := e.source.Describe().Requests
+		e.queue.requests += requests - e.requests
+		e.requests = requests
+		if roster != nil {
+			a.replaceRoster(e, roster)
+		}
+		e.part.changed(e)
+	}
+	a.land(e)
+}
+
+// count counts and logs a refresh of a source with the outcome s.
+func (a *account) count(e *entry, s *snapshot.Snapshot) {
+	p, before := e.part, e.snapshot
+	p.refreshes++
+	each := !p.Fleet || e.position < 0
+	if s.Failure == nil {
+		for reason, n := range s.Reading.Dropped {
+			a.dropped[reason] += uint64(n) //nolint:gosec // a number of rows
+		}
+		if before.Failure != nil && each {
+			_ = level.Info(a.logger).Log("msg", "recovered", "source", string(p.Kind), "failures", before.Failure.Count)
+		}
+		return
+	}
+	p.failures[s.Failure.Reason]++
+	logger := level.Debug(a.logger)
+	if (before.Failure == nil || before.Failure.Reason != s.Failure.Reason) && (each || s.Ended && !before.Ended) {
+		logger = level.Warn(a.logger)
+	}
+	if s.Failure.ID != "" {
+		logger = log.With(logger, "id", s.Failure.ID) // for the provider's support
+	}
+	_ = logger.Log("msg", "refresh failed", "source", string(p.Kind), "reason", string(s.Failure.Reason), "err", s.Failure.Message, "failures", s.Failure.Count, "next", s.DueAt.Sub(s.TriedAt))
 }

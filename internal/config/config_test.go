@@ -11,11 +11,13 @@ import (
 	"time"
 
 	promconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 // fake is the configuration of a provider with the keys of 8x8.
@@ -28,10 +30,10 @@ type fake struct {
 }
 
 type fakeSource struct {
-	Enabled         bool            `yaml:"enabled"`
-	RefreshInterval config.Duration `yaml:"refresh_interval"`
-	MaxAge          config.Duration `yaml:"max_age"`
-	LowThreshold    *float64        `yaml:"low_threshold"`
+	Enabled         bool           `yaml:"enabled"`
+	RefreshInterval model.Duration `yaml:"refresh_interval"`
+	MaxAge          model.Duration `yaml:"max_age"`
+	LowThreshold    *float64       `yaml:"low_threshold"`
 }
 
 type fakePrices struct {
@@ -45,21 +47,17 @@ type fakePrices struct {
 
 type fakeNetwork struct{ MCC, MNC string }
 
-var known = []string{"8x8", "yeastar", "flolive"}
-
-func lookup(provider string) (config.Defaults, bool) {
-	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}
-	switch provider {
-	case "8x8":
-		return config.Defaults{BaseURL: "https://sms.8x8.com", RateLimit: limit}, true
-	case "yeastar":
-		return config.Defaults{BaseURL: "https://yeastar.example", RateLimit: limit}, true
-	}
-	return config.Defaults{}, false
+var known = []providers.Provider{
+	{
+		Name: "8x8", BaseURL: "https://sms.8x8.com", RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5},
+		Hosts: map[string]string{"pricing": "https://pricing.8x8.com/v1/", "auth": "https://auth.8x8.com"},
+	},
+	{Name: "yeastar", BaseURL: "https://yeastar.example", RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5}},
+	{Name: "flolive"},
 }
 
 func defaults() *fake {
-	source := fakeSource{Enabled: true, RefreshInterval: config.Duration(time.Minute), MaxAge: config.Duration(time.Hour)}
+	source := fakeSource{Enabled: true, RefreshInterval: model.Duration(time.Minute), MaxAge: model.Duration(time.Hour)}
 	return &fake{Balance: source, Prices: fakePrices{Source: source, Direction: "both", MaxSeries: 200000}}
 }
 
@@ -70,12 +68,12 @@ func configure(s *config.Section) (*fake, error) {
 		return nil, err
 	}
 	if f.APIKey == nil {
-		return nil, s.Errorf("api_key", "the key is missing; write api_key or api_key_file")
+		return nil, s.Errorf("api_key", "is required: the key of the account; write api_key or api_key_file")
 	}
 	if !regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`).MatchString(f.AccountID) {
 		s.Warnf("account_id", "%q is no GUID", f.AccountID)
 	}
-	if f.Balance.RefreshInterval < config.Duration(time.Second) {
+	if f.Balance.RefreshInterval < model.Duration(time.Second) {
 		return nil, s.Errorf("balance.refresh_interval", "%s is too short; write 1s or more", f.Balance.RefreshInterval)
 	}
 	for i, n := range f.Prices.Networks {
@@ -100,7 +98,7 @@ func configureAll(file *config.File) ([]*fake, error) {
 
 func load(t *testing.T, name string) (*config.File, []*fake) {
 	t.Helper()
-	file, err := config.Load(filepath.Join("testdata", name), lookup, known)
+	file, err := config.Load(filepath.Join("testdata", name), known)
 	require.NoError(t, err)
 	all, err := configureAll(file)
 	require.NoError(t, err)
@@ -113,7 +111,7 @@ func parse(text string, env map[string]string) (*config.File, error) {
 	return config.Parse("c.yml", "/etc/exporter", []byte(whole), func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
-	}, lookup, known)
+	}, known)
 }
 
 // section returns the section of such an account.
@@ -132,8 +130,12 @@ func get(t *testing.T, v *secret.Value) string {
 }
 
 // TestInvalidFiles holds the exact message of every testdata/invalid-*.yml, which
-// is its first line; FILE and DIR stand for where it is.
+// is its first line; FILE and DIR stand for where it is, PROVIDERS for known.
 func TestInvalidFiles(t *testing.T) {
+	var names []string
+	for _, p := range known {
+		names = append(names, p.Name)
+	}
 	paths, err := filepath.Glob("testdata/invalid-*.yml")
 	require.NoError(t, err)
 	require.NotEmpty(t, paths)
@@ -144,9 +146,9 @@ func TestInvalidFiles(t *testing.T) {
 			first, _, _ := bytes.Cut(text, []byte("\n"))
 			want, ok := strings.CutPrefix(string(first), "# error: ")
 			require.True(t, ok, "the first line must be the error")
-			want = strings.NewReplacer("FILE", path, "DIR", filepath.Dir(path)).Replace(want)
+			want = strings.NewReplacer("FILE", path, "DIR", filepath.Dir(path), "PROVIDERS", strings.Join(names, ", ")).Replace(want)
 
-			file, err := config.Load(path, lookup, known)
+			file, err := config.Load(path, known)
 			if err == nil {
 				_, err = configureAll(file)
 			}
@@ -170,14 +172,13 @@ func TestFullFile(t *testing.T) {
 	require.Equal(t, promconfig.TLSConfig{ServerName: "other", MinVersion: 0x0303}, a.HTTP.TLS)
 
 	require.Equal(t, "k3y-from-a-file", get(t, all[0].APIKey))
-	require.Equal(t, filepath.Join("testdata", "secret"), all[0].APIKey.Path())
 	low := 500.0
 	want := defaults()
 	want.AccountID = "0f0e0d0c-0000-4000-8000-000000000001"
 	want.APIKey = all[0].APIKey
-	want.Balance = fakeSource{true, config.Duration(90 * time.Second), config.Duration(24 * time.Hour), &low}
+	want.Balance = fakeSource{true, model.Duration(90 * time.Second), model.Duration(24 * time.Hour), &low}
 	want.Prices = fakePrices{
-		Source:    fakeSource{false, config.Duration(2 * time.Hour), config.Duration(time.Hour), nil},
+		Source:    fakeSource{false, model.Duration(2 * time.Hour), model.Duration(time.Hour), nil},
 		Direction: "outbound", Countries: []string{"SG", "NO"}, Networks: []fakeNetwork{{"525", "01"}, {"525", "03"}},
 		SubAccounts: []string{"marketing"}, MaxSeries: 16,
 	}
@@ -187,7 +188,7 @@ func TestFullFile(t *testing.T) {
 func TestMinimalFileGetsDefaultsAndWarnings(t *testing.T) {
 	file, all := load(t, "valid-minimal.yml")
 	require.Equal(t, []string{
-		"testdata/valid-minimal.yml:12: accounts[1].base_url: http:// sends the credentials unencrypted to a host that is not this one; use https://",
+		"testdata/valid-minimal.yml:12: accounts[1].base_url: http:// sends the credentials unencrypted to another host; use https://",
 		`testdata/valid-minimal.yml:4: accounts[0].account_id: "not-a-guid" is no GUID`,
 		`testdata/valid-minimal.yml:9: accounts[1].account_id: "" is no GUID`,
 	}, file.Warnings)
@@ -197,7 +198,7 @@ func TestMinimalFileGetsDefaultsAndWarnings(t *testing.T) {
 	require.Equal(t, 30*time.Second, a.Timeout)
 	require.Equal(t, config.HTTP{}, a.HTTP)
 	require.Equal(t, "0123456789", get(t, all[0].APIKey))
-	require.Equal(t, " kept as it is ", get(t, all[1].APIKey))
+	require.Equal(t, "kept as it is", get(t, all[1].APIKey))
 	require.Equal(t, defaults().Prices, all[0].Prices)
 }
 
@@ -213,7 +214,7 @@ func TestEnvironment(t *testing.T) {
 	require.Equal(t, "ünï ${x}", file.Accounts[0].Name)
 	require.Equal(t, `null # ${TEST_ID} 'k3y"`, get(t, all[0].APIKey), "neither structure nor expanded again")
 	require.InEpsilon(t, 12, *all[0].Balance.LowThreshold, 0)
-	require.Equal(t, config.Duration(12*time.Second), all[0].Balance.RefreshInterval)
+	require.Equal(t, model.Duration(12*time.Second), all[0].Balance.RefreshInterval)
 	require.False(t, all[0].Prices.Source.Enabled)
 	require.Equal(t, []string{"]\n- a: *b", ""}, all[0].Prices.SubAccounts)
 }
@@ -223,19 +224,19 @@ func TestAnchorsAndMergeKeys(t *testing.T) {
 	for i, name := range []string{"one", "two", "three"} {
 		require.Equal(t, name, file.Accounts[i].Name)
 		require.Equal(t, "k3y-of-the-account", get(t, all[i].APIKey))
-		require.Equal(t, config.Duration(5*time.Minute), all[i].Balance.RefreshInterval)
+		require.Equal(t, model.Duration(5*time.Minute), all[i].Balance.RefreshInterval)
 		require.InEpsilon(t, float64(i+1), *all[i].Balance.LowThreshold, 0)
 		require.Equal(t, []fakeNetwork{{"525", "01"}}, all[i].Prices.Networks)
 	}
-	err := file.Accounts[1].Errorf("prices.networks[0].mnc", "is odd")
+	err := file.Accounts[1].Section.Errorf("prices.networks[0].mnc", "is odd")
 	require.EqualError(t, err, "testdata/valid-anchors.yml:8: accounts[1].prices.networks[0].mnc: is odd")
 }
 
 func TestLoadSaysWhichFileIsMissing(t *testing.T) {
-	_, err := config.Load("testdata/none.yml", lookup, known)
-	require.EqualError(t, err, "cannot read the configuration: open testdata/none.yml: no such file or directory; name the file by --config.file")
-	_, err = config.Load("testdata", lookup, known)
-	require.EqualError(t, err, "cannot read the configuration: read testdata: is a directory; name the file by --config.file")
+	_, err := config.Load("testdata/none.yml", known)
+	require.EqualError(t, err, "cannot read the configuration: stat testdata/none.yml: no such file or directory; name a readable file with --config.file")
+	_, err = config.Load("testdata", known)
+	require.EqualError(t, err, "cannot read the configuration: read testdata: not a regular file; name a readable file with --config.file")
 }
 
 func TestHostsThatNeedNoEncryption(t *testing.T) {
@@ -254,7 +255,7 @@ func TestNamesMustBeText(t *testing.T) {
 		" ":    "c.yml:2: accounts[0].name: the account has no name; give it one, it becomes the label account",
 	} {
 		_, err := config.Parse("c.yml", "", []byte("accounts:\n- name: ${NAME}\n  provider: 8x8"),
-			func(string) (string, bool) { return value, true }, lookup, known)
+			func(string) (string, bool) { return value, true }, known)
 		require.EqualError(t, err, want)
 	}
 }
@@ -265,9 +266,9 @@ func TestErrorsDoNotShowTheEnvironment(t *testing.T) {
 		"duration":     {"timeout: ${V}", `c.yml:4: accounts[0].timeout: expected a duration such as 90s, 1h or 1d, got the value of "${V}"`},
 		"number":       {"rate_limit: {burst: 'x${V}'}", `c.yml:4: accounts[0].rate_limit.burst: expected a whole number, got the value of "x${V}"`},
 		"short number": {"rate_limit: {burst: '${S}'}", `c.yml:4: accounts[0].rate_limit.burst: expected a whole number, got the value of "${S}"`},
-		"unmarshaler":  {"http: {tls_config: {min_version: '${V}'}}", "c.yml:4: accounts[0].http.tls_config.min_version: the value is not valid here, and not shown because it has text from the environment"},
-		"path":         {"http: {tls_config: {ca_file: '/${V}'}}", "c.yml:4: accounts[0].http.tls_config: unable to read CA cert: unable to read file /${V}: open /${V}: no such file or directory; correct the files or texts named here"},
-		"merge":        {"balance: {<<: '${V}'}", `c.yml:4: accounts[0].balance: << takes a mapping, got the value of "${V}"`},
+		"unmarshaler":  {"http: {tls_config: {min_version: '${V}'}}", "c.yml:4: accounts[0].http.tls_config.min_version: unknown TLS version: ${V}"},
+		"path":         {"http: {tls_config: {ca_file: '/${V}'}}", "c.yml:4: accounts[0].http.tls_config.ca_file: stat /${V}: no such file or directory; name a file in PEM format"},
+		"merge":        {"balance: {<<: '${V}'}", `c.yml:4: accounts[0].balance: << takes a mapping or a list of them, got the value of "${V}"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse(test.text, env)
@@ -275,7 +276,7 @@ func TestErrorsDoNotShowTheEnvironment(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct{ text, want string }{
-		"secret file": {"api_key_file: '/${V}'", "c.yml:4: accounts[0].api_key_file: cannot read the secret file: stat //${V}: no such file or directory; create it or correct the path"},
+		"secret file": {"api_key_file: '/${V}'", "c.yml:4: accounts[0].api_key_file: cannot read the secret file: open //${V}: no such file or directory; correct the path or the permissions"},
 		"list":        {"prices: {countries: '${V}'}", `c.yml:4: accounts[0].prices.countries: expected a list, got the value of "${V}"`},
 	} {
 		t.Run(name, func(t *testing.T) {

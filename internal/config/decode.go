@@ -1,331 +1,208 @@
 package config
 
 import (
-	"encoding"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 )
 
-// Duration is a duration written as in Prometheus: 90s, 1h, 1d.
-type Duration time.Duration
+var secretType = reflect.TypeFor[*secret.Value]()
 
-// UnmarshalText parses a duration such as 90s, 1h or 1d.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := model.ParseDuration(string(text))
-	if err != nil {
-		return err
+func (s *Section) wrongType(n *yaml.Node, path, expected string) error {
+	if strings.Contains(path, ".proxy_connect_header") { // credentials
+		return s.doc.fault(n, path, "expected %s, got another type", expected)
 	}
-	*d = Duration(parsed)
-	return nil
+	return s.doc.fault(n, path, "expected %s, got %s", expected, describe(n))
 }
 
-// String returns the duration as it would be written in a configuration.
-func (d Duration) String() string { return model.Duration(d).String() }
-
-var (
-	nodeType     = reflect.TypeFor[*node]()
-	secretType   = reflect.TypeFor[*secret.Value]()
-	durationType = reflect.TypeFor[Duration]()
-	timeType     = reflect.TypeFor[time.Duration]()
-)
-
-// oldUnmarshaler is what prometheus/common implements.
-type oldUnmarshaler interface {
-	UnmarshalYAML(unmarshal func(any) error) error
-}
-
-// decoder fills Go values from nodes, strictly. A key without a value leaves
-// what was there; lists and maps replace it.
-//
-// The YAML library's own decoder is not used because that of a node accepts
-// unknown keys, and its errors know no path.
-type decoder struct {
-	file    string
-	path    func(string) string // makes a path relative to the configuration file
-	secrets []*secret.Value     // met so far
-}
-
-func (d *decoder) fault(n *node, format string, args ...any) error {
-	return &fault{d.file, n.line, n.path(), fmt.Sprintf(format, args...)}
-}
-
-func (d *decoder) wrongType(n *node, expected string) error {
-	return d.fault(n, "expected %s, got %s", expected, n.describe())
-}
-
-// into fills the struct v from the mapping n. extra are keys that are right there
-// but not for v: they go into the advice on an unknown one.
-func (d *decoder) into(n *node, v reflect.Value, extra []string) error {
-	if n.kind == null {
-		return nil
+// expected returns what v takes. It panics on a type that [Section.Decode] does not
+// know.
+func expected(v reflect.Value) string {
+	switch v.Interface().(type) {
+	case model.Duration:
+		return "a duration such as 90s, 1h or 1d"
+	case promconfig.URL, promconfig.TLSVersion:
+		return "a text"
 	}
-	return d.structure(n, v, extra)
+	switch kind := v.Kind(); {
+	case v.CanInt():
+		return "a whole number"
+	case v.CanFloat():
+		return "a number"
+	case kind == reflect.Bool:
+		return "true or false"
+	case kind == reflect.String:
+		return "a text"
+	case kind == reflect.Slice:
+		return "a list"
+	case kind == reflect.Struct, kind == reflect.Map:
+		return "a mapping"
+	}
+	panic(fmt.Sprintf("config: cannot decode into a field of type %s", v.Type()))
 }
 
-// value fills v, which must be settable, from n.
-func (d *decoder) value(n *node, v reflect.Value) error {
-	if n.kind == null {
+// value fills v, which must be settable, from n. A null leaves v as it is. It walks
+// mappings and lists itself, because [yaml.Node.Decode] accepts unknown keys and its
+// errors have no path.
+func (s *Section) value(n *yaml.Node, path string, v reflect.Value) error {
+	if isNull(n) {
 		return nil
-	}
-	switch v.Type() {
-	case nodeType:
-		v.Set(reflect.ValueOf(n))
-		return nil
-	case secretType:
-		return d.secret(n, v)
-	case durationType, timeType:
-		return d.duration(n, v)
 	}
 	switch u := v.Addr().Interface().(type) {
-	case yaml.Unmarshaler:
-		return d.foreign(n, u.UnmarshalYAML(n.yaml()))
-	case oldUnmarshaler:
-		return d.foreign(n, u.UnmarshalYAML(func(dst any) error { return d.value(n, reflect.ValueOf(dst).Elem()) }))
-	case encoding.TextUnmarshaler:
-		if n.kind != scalar {
-			return d.wrongType(n, "a text")
-		}
-		return d.foreign(n, u.UnmarshalText([]byte(n.text)))
+	case **yaml.Node:
+		*u = n
+		return nil
+	case **secret.Value:
+		return s.secret(n, path, u)
+	case *time.Duration: // the library knows no days
+		return s.value(n, path, reflect.ValueOf((*model.Duration)(u)).Elem())
 	}
-	switch v.Kind() {
-	case reflect.Pointer:
+	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
-		return d.value(n, v.Elem())
-	case reflect.Struct:
-		return d.structure(n, v, nil)
-	case reflect.Slice:
-		return d.list(n, v)
-	case reflect.Map:
-		return d.table(n, v)
-	default:
-		return d.scalar(n, v)
+		return s.value(n, path, v.Elem())
 	}
-}
-
-// foreign gives an error of an Unmarshaler its place. Such an error may quote
-// the value, so it is not shown if that came from the environment or can hold a
-// password.
-func (d *decoder) foreign(n *node, err error) error {
+	want := expected(v)
+	switch kind := v.Kind(); {
+	case n.Kind == yaml.MappingNode && want == "a mapping" && kind == reflect.Struct:
+		return s.structure(n, path, v, nil)
+	case n.Kind == yaml.MappingNode && kind == reflect.Map:
+		return s.table(n, path, v)
+	case n.Kind == yaml.SequenceNode && kind == reflect.Slice:
+		return s.list(n, path, v)
+	case want == "a whole number" && n.Tag != "!!int": // the library would cut off a fraction
+		return s.wrongType(n, path, want)
+	}
+	err := n.Decode(v.Addr().Interface())
+	var wrongType *yaml.TypeError
 	var badURL *url.Error
 	switch {
-	case err == nil || isFault(err):
-		return err
+	case err == nil && v.CanFloat() && (math.IsNaN(v.Float()) || math.IsInf(v.Float(), 0)):
+		return s.wrongType(n, path, "a finite number")
+	case err == nil:
+		return nil
 	case errors.As(err, &badURL):
-		return d.fault(n, "not a valid URL; write one such as http://host:port")
-	case n.anyExpanded():
-		return d.fault(n, "the value is not valid here, and not shown because it has text from the environment")
+		return s.doc.fault(n, path, "not a valid URL; write one such as http://host:port")
+	case errors.As(err, &wrongType) && want == "a whole number":
+		return s.doc.fault(n, path, "the number is too large or too small")
+	case errors.As(err, &wrongType) || strings.HasPrefix(want, "a duration"):
+		return s.wrongType(n, path, want)
 	}
-	return d.fault(n, "%s", err)
+	return s.fault(n, path, "%s", err)
 }
 
-func (d *decoder) secret(n *node, v reflect.Value) error {
+// assignment matches a secret that was pasted with its name. A base64 text that
+// ends in = is none.
+var assignment = regexp.MustCompile(`^(export\s+)?[A-Za-z_]\w*\s*=[^=]`)
+
+// secret sets dst to the text n or, under a key X_file, to the file that it names.
+func (s *Section) secret(n *yaml.Node, path string, dst **secret.Value) (err error) {
+	text := secret.Trim(n.Value)
+	*dst = secret.Inline(text)
 	switch {
-	case n.kind != scalar:
-		return d.wrongType(n, "a text")
-	case n.text == "":
-		return d.fault(n, "the secret is empty; write it here or name its file in %s_file", keyInPath(n.key))
+	case n.Kind != yaml.ScalarNode:
+		return s.wrongType(n, path, "a text")
+	case text == "":
+		key := strings.TrimSuffix(path[strings.LastIndex(path, ".")+1:], "_file")
+		return s.doc.fault(n, path, "the value is empty; write the secret in %[1]s or the path of its file in %[1]s_file", key)
+	case strings.HasSuffix(path, "_file"):
+		file := s.Path(text)
+		*dst = secret.File(file)
+		if text, err = (*dst).Get(); err != nil {
+			return s.doc.fault(n, path, "%s", strings.ReplaceAll(err.Error(), file, s.Path(written(n))))
+		}
 	}
-	d.setSecret(v, secret.Inline(n.text))
+	s.secrets, s.mask = append(s.secrets, *dst), nil
+	if len(text) > 1 && (text[0] == '"' || text[0] == '\'') && text[0] == text[len(text)-1] {
+		s.doc.warn(s.doc.fault(n, path, "the secret is in quotes, which are sent as part of it; remove them if the provider did not issue them"))
+	} else if assignment.MatchString(text) {
+		s.doc.warn(s.doc.fault(n, path, "the secret looks like NAME=value, and all of it is sent; remove the name if the provider did not issue it"))
+	}
 	return nil
 }
 
-func (d *decoder) secretFile(n *node, v reflect.Value) error {
-	switch {
-	case n.kind != scalar:
-		return d.wrongType(n, "the path of a file")
-	case n.text == "":
-		return d.fault(n, "the path is empty; name a file that holds the secret")
-	}
-	value := secret.File(d.path(n.text))
-	if _, err := value.Get(); err != nil {
-		return d.fault(n, "%s", strings.ReplaceAll(err.Error(), n.text, n.written))
-	}
-	d.setSecret(v, value)
-	return nil
-}
-
-func (d *decoder) setSecret(v reflect.Value, value *secret.Value) {
-	d.secrets = append(d.secrets, value)
-	v.Set(reflect.ValueOf(value))
-}
-
-func (d *decoder) duration(n *node, v reflect.Value) error {
-	const expected = "a duration such as 90s, 1h or 1d"
-	if n.kind != scalar {
-		return d.wrongType(n, expected)
-	}
-	parsed, err := model.ParseDuration(n.text)
-	if err != nil {
-		return d.wrongType(n, expected)
-	}
-	v.SetInt(int64(parsed))
-	return nil
-}
-
-// field is where a key of a mapping goes.
-type field struct {
-	key    string
-	index  []int
-	isFile bool // the key X_file of a secret X
-}
-
-// fields returns the keys of a struct type, in the order of its fields.
-func fields(t reflect.Type) []field {
-	var all []field
-	for f := range t.Fields() {
+// fields returns the keys of the struct v in the order of its fields, and adds the
+// fields to targets. A secret has two keys: X and X_file.
+func fields(v reflect.Value, targets map[string]reflect.Value) (keys []string) {
+	for i := range v.NumField() {
+		f, target := v.Type().Field(i), v.Field(i)
 		key, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		key = cmp.Or(key, strings.ToLower(f.Name))
 		switch {
 		case !f.IsExported() || key == "-":
-			continue
 		case options == "inline":
-			for _, inner := range fields(f.Type) {
-				inner.index = append([]int{f.Index[0]}, inner.index...)
-				all = append(all, inner)
+			keys = append(keys, fields(target, targets)...)
+		default:
+			keys, targets[key] = append(keys, key), target
+			if f.Type == secretType {
+				keys, targets[key+"_file"] = append(keys, key+"_file"), target
 			}
+		}
+	}
+	return keys
+}
+
+// structure fills the struct v from n, all but the keys in skip.
+func (s *Section) structure(n *yaml.Node, path string, v reflect.Value, skip []string) error {
+	targets := make(map[string]reflect.Value)
+	keys := fields(v, targets)
+	for i := 0; i < len(n.Content); i += 2 {
+		key, value := n.Content[i].Value, n.Content[i+1]
+		at := join(path, keyStep(key))
+		target, known := targets[key]
+		switch {
+		case slices.Contains(skip, key) || known && isNull(value):
 			continue
-		case key == "":
-			key = strings.ToLower(f.Name)
+		case !known:
+			return s.doc.fault(value, at, "unknown key; %s", didYouMean(key, slices.Concat(skip, keys)))
+		case target.Type() == secretType && !target.IsNil():
+			return s.doc.fault(value, at, "%[1]s and %[1]s_file are both set; remove one of them", strings.TrimSuffix(key, "_file"))
 		}
-		all = append(all, field{key: key, index: f.Index})
-		if f.Type == secretType {
-			all = append(all, field{key: key + "_file", index: f.Index, isFile: true})
+		if err := s.value(value, at, target); err != nil {
+			return err
 		}
 	}
-	return all
+	return nil
 }
 
-func (d *decoder) structure(n *node, v reflect.Value, extra []string) error {
-	if n.kind != mapping {
-		return d.wrongType(n, "a mapping")
-	}
-	known := fields(v.Type())
-	givenBy := make(map[any]string) // the key that has set a secret
-	for _, c := range n.items {
-		i := slices.IndexFunc(known, func(f field) bool { return f.key == c.key })
-		if i < 0 {
-			keys := slices.Clone(extra)
-			for _, f := range known {
-				keys = append(keys, f.key)
-			}
-			return d.fault(c, "unknown key; %s", didYouMean(c.key, keys))
+func (s *Section) list(n *yaml.Node, path string, v reflect.Value) error {
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		if isNull(item) {
+			return s.doc.fault(item, path+indexStep(i), "the item is empty; write a value or remove the item")
 		}
-		if c.kind == null {
+		if err := s.value(item, path+indexStep(i), v.Index(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Section) table(n *yaml.Node, path string, v reflect.Value) error {
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i < len(n.Content); i += 2 {
+		key, value, item := n.Content[i].Value, n.Content[i+1], reflect.New(v.Type().Elem()).Elem()
+		if isNull(value) {
 			continue
 		}
-		target, decode := v.FieldByIndex(known[i].index), d.value
-		if target.Type() == secretType {
-			at := target.Addr().Interface()
-			if other, twice := givenBy[at]; twice {
-				return d.fault(c, "%s is set too; remove one of them", other)
-			}
-			givenBy[at] = c.key
-		}
-		if known[i].isFile {
-			decode = d.secretFile
-		}
-		if err := decode(c, target); err != nil {
+		if err := s.value(value, join(path, keyStep(key)), item); err != nil {
 			return err
 		}
+		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), item)
 	}
 	return nil
-}
-
-func (d *decoder) list(n *node, v reflect.Value) error {
-	if n.kind != list {
-		return d.wrongType(n, "a list")
-	}
-	items := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
-	for i, c := range n.items {
-		if c.kind == null {
-			return d.fault(c, "the item is empty; write a value or remove the item")
-		}
-		if err := d.value(c, items.Index(i)); err != nil {
-			return err
-		}
-	}
-	v.Set(items)
-	return nil
-}
-
-func (d *decoder) table(n *node, v reflect.Value) error {
-	if n.kind != mapping {
-		return d.wrongType(n, "a mapping")
-	}
-	table := reflect.MakeMapWithSize(v.Type(), len(n.items))
-	for _, c := range n.items {
-		value := reflect.New(v.Type().Elem()).Elem()
-		if err := d.value(c, value); err != nil {
-			return err
-		}
-		table.SetMapIndex(reflect.ValueOf(c.key).Convert(v.Type().Key()), value)
-	}
-	v.Set(table)
-	return nil
-}
-
-func (d *decoder) scalar(n *node, v reflect.Value) error {
-	switch v.Kind() {
-	case reflect.String:
-		// Numbers and the like are taken as they are written, so that a mobile
-		// network code keeps its leading zeros without quotes.
-		if n.kind != scalar {
-			return d.wrongType(n, "a text")
-		}
-		v.SetString(n.text)
-	case reflect.Bool:
-		value, ok := truth(n)
-		if !ok {
-			return d.wrongType(n, "true or false")
-		}
-		v.SetBool(value)
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		var value int64
-		if n.kind != scalar || n.tag != "!!int" {
-			return d.wrongType(n, "a whole number")
-		}
-		if err := n.yaml().Decode(&value); err != nil || v.OverflowInt(value) {
-			return d.fault(n, "the number is too large or too small")
-		}
-		v.SetInt(value)
-	case reflect.Float32, reflect.Float64:
-		var value float64
-		if n.kind != scalar || n.tag != "!!int" && n.tag != "!!float" {
-			return d.wrongType(n, "a number")
-		}
-		if err := n.yaml().Decode(&value); err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
-			return d.wrongType(n, "a finite number")
-		}
-		v.SetFloat(value)
-	default:
-		panic(fmt.Sprintf("config: cannot decode into a field of type %s", v.Type()))
-	}
-	return nil
-}
-
-// truth returns the truth value of n. It knows the words of YAML 1.1 too, which
-// many still write.
-func truth(n *node) (value, ok bool) {
-	if n.kind != scalar || n.tag != "!!bool" && n.tag != "!!str" {
-		return false, false
-	}
-	switch strings.ToLower(n.text) {
-	case "true", "yes", "on":
-		return true, true
-	case "false", "no", "off":
-		return false, true
-	}
-	return false, false
 }

@@ -3,82 +3,77 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"go.yaml.in/yaml/v3"
 )
 
-// fault is an error of the configuration: one line that says where and what.
-type fault struct {
-	file    string
-	line    int    // 0 for the whole file
-	path    string // "" for the whole file
-	message string
+// maxFaults bounds the lines of an error.
+const maxFaults = 20
+
+// fault returns an error about n at path, in one line that says where and what, such
+// as "config.yml:12: accounts[0].name: message". Without a line and a path it is about
+// the whole file. It escapes what would end the line or move the cursor.
+func (d *document) fault(n *yaml.Node, path, format string, args ...any) error {
+	where := d.file
+	if n.Line > 0 {
+		where += ":" + strconv.Itoa(n.Line)
+	}
+	if path != "" {
+		where += ": " + path
+	}
+	escaped := strconv.Quote(fmt.Sprintf(format, args...))
+	return errors.New(where + ": " + strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(escaped[1:len(escaped)-1]))
 }
 
-// Error returns "config.yml:12: accounts[0].name: message".
-func (f *fault) Error() string {
-	where := f.file
-	if f.line > 0 {
-		where += ":" + strconv.Itoa(f.line)
-	}
-	if f.path != "" {
-		where += ": " + f.path
-	}
-	return where + ": " + oneLine(f.message)
+func (d *document) warn(fault error) {
+	d.result.Warnings = append(d.result.Warnings, fault.Error())
 }
 
-func isFault(err error) bool {
-	var f *fault
-	return errors.As(err, &f)
+// Join returns faults of several accounts as one error with a line for each, at
+// most 20, and the number of those left out. It returns nil if there are none.
+func Join(faults []error) error {
+	if more := len(faults) - maxFaults; more > 0 {
+		return errors.Join(errors.Join(faults[:maxFaults]...), fmt.Errorf("and %d more", more))
+	}
+	return errors.Join(faults...)
 }
 
-// oneLine returns s with everything that would end a line or move the cursor
-// escaped.
-func oneLine(s string) string {
-	if strings.IndexFunc(s, unprintable) < 0 {
-		return s
+var plainKey = regexp.MustCompile(`^[\w-]{1,60}$`)
+
+// join returns the path of what step leads to: a key or, in brackets, an index.
+func join(path, step string) string {
+	switch {
+	case step == "" || strings.HasPrefix(step, "["):
+		return path + step
+	case path == "":
+		return step
 	}
-	var b strings.Builder
-	for _, r := range s {
-		if unprintable(r) {
-			quoted := strconv.QuoteRune(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-			continue
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
+	return path + "." + step
 }
 
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
-
-// quote returns text in quotes, shortened if it is long.
-func quote(text string) string {
-	const longest = 60
-	if runes := []rune(text); len(runes) > longest {
-		text = string(runes[:longest]) + "…"
+// keyStep returns a key as a step of a path.
+func keyStep(key string) string {
+	if plainKey.MatchString(key) {
+		return key
 	}
-	return strconv.Quote(text)
+	return fmt.Sprintf("%.60q", key)
 }
 
-// keyInPath returns a key as it is shown in a path.
-func keyInPath(key string) string {
-	plain := func(r rune) bool {
-		return r == '_' || r == '-' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-	}
-	if key == "" || len(key) > 60 || strings.ContainsFunc(key, func(r rune) bool { return !plain(r) }) {
-		return quote(key)
-	}
-	return key
-}
+func indexStep(i int) string { return "[" + strconv.Itoa(i) + "]" }
 
 // didYouMean returns what to do about an unknown word: the nearest known one, or
-// all of them.
+// all of them. Case makes no difference.
 func didYouMean(word string, known []string) string {
-	best, distance := "", 1+len(word)/3
+	word = strings.ToLower(word[:min(len(word), 60)])
+	if len(known) == 0 {
+		return "none is known here, remove it"
+	}
+	best, distance := "", 2+len(word)/3
 	for _, k := range known {
-		if d := edits(word, k); d <= distance && (best == "" || d < distance) {
+		if d := edits(word, strings.ToLower(k)); d < distance {
 			best, distance = k, d
 		}
 	}
@@ -88,26 +83,20 @@ func didYouMean(word string, known []string) string {
 	return "known here: " + strings.Join(known, ", ")
 }
 
-// edits returns the Levenshtein distance of a and b. Words that are too long to
-// be a misspelt key are infinitely far.
+// edits returns the Levenshtein distance of a and b.
 func edits(a, b string) int {
-	if len(a) > 60 {
-		return len(a)
-	}
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
 		diagonal := row[0]
-		row[0] = i + 1
+		row[0]++
 		for j := range len(b) {
-			cost := diagonal
 			if a[i] != b[j] {
-				cost++
+				diagonal++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			diagonal, row[j+1] = row[j+1], min(diagonal, row[j]+1, row[j+1]+1)
 		}
 	}
 	return row[len(b)]

@@ -1,15 +1,17 @@
 package config
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"path/filepath"
 	"reflect"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 )
@@ -17,34 +19,30 @@ import (
 // Section is the part of an account that its provider decodes: every key but
 // the common ones. It is not safe for concurrent use.
 type Section struct {
-	source  *source
-	account *node // with the common keys
-	own     *node // without them
-}
+	doc  *document
+	path string // in the file; "" for all of it
+	node *yaml.Node
+	skip []string // the common keys
 
-// source is what the sections of one file share.
-type source struct {
-	file     string
-	dir      string
-	result   *File
-	secrets  []*secret.Value
-	replaced map[string]string // text from the environment, and what is written for it
+	secrets []*secret.Value // decoded so far
+	mask    *secret.Mask    // of secrets; nil before it is needed
 }
 
 // Decode fills dst, a pointer to a struct that may hold defaults, from the
 // section. It is strict: a key that dst has no field for is an error, and so is
 // a value of another type. The error is one line with file, line and path.
 //
-// Fields are found by their yaml tags. Beyond the plain types it knows pointers,
-// slices, maps, nested and inlined structs, [Duration], yaml.Unmarshaler in its
-// new and old form, and encoding.TextUnmarshaler. A *secret.Value field X is
-// given by the key X, or by X_file as a path; that file must be readable now. A
-// key without a value leaves the default; a list or map replaces it.
+// Fields are found by their yaml tags. Beyond text, numbers and truth values it
+// accepts pointers, slices, maps with text keys, nested and inlined structs, a
+// *yaml.Node, and the types of prometheus/common such as model.Duration. A
+// *secret.Value field X is given by the key X, or by X_file as a path; that file
+// must be readable now. A key without a value leaves the default; a list or map
+// replaces it.
 func (s *Section) Decode(dst any) error {
-	d := s.source.decoder()
-	err := d.into(s.own, reflect.ValueOf(dst).Elem(), commonKeys())
-	s.source.secrets = append(s.source.secrets, d.secrets...)
-	return err
+	if isNull(s.node) {
+		return nil
+	}
+	return s.structure(s.node, s.path, reflect.ValueOf(dst).Elem(), s.skip)
 }
 
 // Errorf returns an error about the value at path, such as
@@ -52,87 +50,85 @@ func (s *Section) Decode(dst any) error {
 // whole path. A value that is missing gets the line of what should hold it.
 // Secrets, and text from the environment, are not shown.
 func (s *Section) Errorf(path, format string, args ...any) error {
-	n, whole := s.account.find(path)
-	message := s.source.withoutSecrets(fmt.Sprintf(format, args...))
-	if whole && n.expanded {
-		// However short it is, this is what the message is about.
-		message = replaceWord(message, n.text, n.written)
+	n, _ := find(s.node, path)
+	return s.fault(n, join(s.path, path), format, args...)
+}
+
+var word = regexp.MustCompile(`[^\s",;:()]+`)
+
+// fault is that of the document without secrets and text from the environment. What is
+// common to the file is masked at once and what belongs to this account here, so that
+// messages about many accounts take linear time.
+func (s *Section) fault(n *yaml.Node, path, format string, args ...any) error {
+	if s.mask == nil {
+		s.mask = secret.NewMask(s.secrets...)
 	}
-	full := s.account.path()
-	if path != "" && path[0] != '[' {
-		full += "."
-	}
-	return &fault{s.source.file, n.line, full + path, message}
+	message := s.doc.unexpand.Replace(s.mask.String(fmt.Sprintf(format, args...)))
+	return s.doc.fault(n, path, "%s", word.ReplaceAllStringFunc(message, func(w string) string {
+		if w == n.Value { // however short it is, this is what the message is about
+			return written(n)
+		}
+		return w
+	}))
 }
 
 // Warnf adds a line to [File.Warnings], made as that of Errorf.
 func (s *Section) Warnf(path, format string, args ...any) {
-	s.source.result.Warnings = append(s.source.result.Warnings, s.Errorf(path, format, args...).Error())
+	s.doc.warn(s.Errorf(path, format, args...))
 }
 
-// Path returns p as seen from the configuration file; "" stays "".
-func (s *Section) Path(p string) string { return s.source.path(p) }
-
-// Has tells whether the account has a value at path. A key with nothing after it
-// has none.
-func (s *Section) Has(path string) bool {
-	n, whole := s.account.find(path)
-	return whole && n.kind != null
-}
-
-func (s *source) path(p string) string {
+// Path returns p relative to the configuration file; "" stays "".
+func (s *Section) Path(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
-	return filepath.Join(s.dir, p)
+	return filepath.Join(s.doc.dir, p)
 }
 
-func (s *source) decoder() *decoder { return &decoder{file: s.file, path: s.path} }
-
-// withoutSecrets returns message with secrets masked and text from the
-// environment as it is written. Short texts are left: they turn up by chance.
-func (s *source) withoutSecrets(message string) string {
-	message = secret.NewMask(s.secrets...).String(message)
-	var texts []string
-	for text := range s.replaced {
-		if len(text) >= 4 {
-			texts = append(texts, text)
-		}
-	}
-	slices.SortFunc(texts, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) // a part after the whole
-	})
-	var pairs []string
-	for _, text := range texts {
-		quoted := strconv.Quote(text)
-		pairs = append(pairs, text, s.replaced[text], quoted[1:len(quoted)-1], s.replaced[text])
-	}
-	return strings.NewReplacer(pairs...).Replace(message)
+// Has reports whether the account has a value at path. A key with nothing after it
+// has none.
+func (s *Section) Has(path string) bool {
+	n, found := find(s.node, path)
+	return found && !isNull(n)
 }
 
-// replaceWord replaces word where it is no part of a longer word.
-func replaceWord(s, word, by string) string {
-	if strings.TrimSpace(word) == "" {
-		return s
-	}
-	var b strings.Builder
-	for {
-		before, after, found := strings.Cut(s, word)
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		last, _ := utf8.DecodeLastRuneInString(before)
-		next, _ := utf8.DecodeRuneInString(after)
-		if isWord(last) || isWord(next) {
-			b.WriteString(word)
-		} else {
-			b.WriteString(by)
-		}
-		s = after
+// written returns the text at path as it is written.
+func (s *Section) written(path string) string {
+	n, _ := find(s.node, path)
+	return written(n)
+}
+
+// Digest returns a text that changes with anything written about the account,
+// common keys and text from the environment included. Nothing of that can be
+// recognised in it.
+func (s *Section) Digest() string {
+	sum := sha256.New()
+	digest(sum, s.node)
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func digest(w io.Writer, n *yaml.Node) {
+	_, _ = fmt.Fprintf(w, "%d %s %q %d\n", n.Kind, n.Tag, n.Value, len(n.Content)) // a hash accepts everything
+	for _, c := range n.Content {
+		digest(w, c)
 	}
 }
 
-func isWord(r rune) bool {
-	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
+var firstStep = regexp.MustCompile(`^(\[\d+\]|"(\\.|[^"\\])*"|[^.\["]+)`)
+
+// find returns the deepest node on path below n, and whether that is all of path.
+func find(n *yaml.Node, path string) (_ *yaml.Node, found bool) {
+	if path = strings.TrimPrefix(path, "."); path == "" {
+		return n, true
+	}
+	step := firstStep.FindString(path)
+	if i, err := strconv.Atoi(strings.Trim(step, "[]")); n.Kind == yaml.SequenceNode && err == nil && i < len(n.Content) {
+		return find(n.Content[i], path[len(step):])
+	}
+	for i := 1; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		if keyStep(n.Content[i-1].Value) == step {
+			return find(n.Content[i], path[len(step):])
+		}
+	}
+	return n, false
 }

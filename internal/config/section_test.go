@@ -14,7 +14,10 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
+
+var _ providers.Section = (*config.Section)(nil)
 
 func TestErrorfNamesTheDeepestLineOnThePath(t *testing.T) {
 	s, file := section(t, `balance:
@@ -38,7 +41,7 @@ prices:
 		"prices.networks.mnc":    "c.yml:7: accounts[0].prices.networks.mnc: is odd",
 	} {
 		require.EqualError(t, s.Errorf(path, "is %s", "odd"), want)
-		require.EqualError(t, file.Accounts[0].Errorf(path, "is %s", "odd"), want)
+		require.EqualError(t, file.Accounts[0].Section.Errorf(path, "is %s", "odd"), want)
 	}
 	s.Warnf("balance", "two\nlines")
 	require.Equal(t, []string{`c.yml:4: accounts[0].balance: two\nlines`}, file.Warnings)
@@ -121,7 +124,7 @@ type everything struct {
 	Upper     upper
 	Double    *double
 	IP        netip.Addr
-	Duration  config.Duration
+	Duration  model.Duration
 	Plain     time.Duration
 	Prom      model.Duration
 	Secrets   []*secret.Value
@@ -154,42 +157,48 @@ secrets: [s1, 22]
 	got := everything{Bool: false, Text: "default", unwritten: "kept", Skipped: "kept", List: [][]string{{"default"}, {}, {}}}
 	got.Nested = &struct{ A, B string }{"kept", "default"}
 	require.NoError(t, s.Decode(&got))
+	require.Len(t, got.Secrets, 2)
+	require.Equal(t, []string{"s1", "22"}, []string{get(t, got.Secrets[0]), get(t, got.Secrets[1])})
+	got.Secrets = nil
 	require.Equal(t, everything{
 		Text: "007", Int8: -16, Uint: &uint5, Float: 1000, Bool: true, Pointer: &pointer,
 		List: [][]string{{"a", "1"}, {}}, Map: map[string]float64{"x": 1, "y z": .5},
 		Nested: &struct{ A, B string }{"kept", "new"}, Inlined: struct{ C string }{"inlined"},
 		Upper: "AB", Double: &doubled, IP: netip.MustParseAddr("192.0.2.1"),
-		Duration: config.Duration(24 * time.Hour), Plain: time.Hour, Prom: model.Duration(7 * 24 * time.Hour),
-		Secrets: []*secret.Value{secret.Inline("s1"), secret.Inline("22")}, Skipped: "kept", unwritten: "kept",
+		Duration: model.Duration(24 * time.Hour), Plain: time.Hour, Prom: model.Duration(7 * 24 * time.Hour),
+		Skipped: "kept", unwritten: "kept",
 	}, got)
 }
 
 func TestDecodeErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"int8: 128":            "c.yml:4: accounts[0].int8: the number is too large or too small",
-		"int8: '1'":            `c.yml:4: accounts[0].int8: expected a whole number, got the text "1"`,
-		"float: {}":            "c.yml:4: accounts[0].float: expected a number, got a mapping",
-		"float: 1_000x":        `c.yml:4: accounts[0].float: expected a number, got the text "1_000x"`,
-		"bool: maybe":          `c.yml:4: accounts[0].bool: expected true or false, got the text "maybe"`,
-		"text: [a]":            "c.yml:4: accounts[0].text: expected a text, got a list",
-		"list: {}":             "c.yml:4: accounts[0].list: expected a list, got a mapping",
-		"list: [[a], b]":       `c.yml:4: accounts[0].list[1]: expected a list, got the text "b"`,
-		"list:\n- [a,\n   {}]": "c.yml:6: accounts[0].list[0][1]: expected a text, got a mapping",
-		"map: []":              "c.yml:4: accounts[0].map: expected a mapping, got a list",
-		"map: {\"a\\n\": x}":   `c.yml:4: accounts[0].map."a\n": expected a number, got the text "x"`,
-		"nested: {c: 1}":       "c.yml:4: accounts[0].nested.c: unknown key; did you mean a?",
-		"nested: {other: 1}":   "c.yml:4: accounts[0].nested.other: unknown key; known here: a, b",
-		"upper: {a: b}":        "c.yml:4: accounts[0].upper: must be a list of texts",
-		"double: -1":           "c.yml:4: accounts[0].double: -1 is negative",
-		"double: x":            `c.yml:4: accounts[0].double: expected a whole number, got the text "x"`,
-		"ip: 1.2.3":            `c.yml:4: accounts[0].ip: ParseAddr("1.2.3"): IPv4 address too short`,
-		"ip: []":               "c.yml:4: accounts[0].ip: expected a text, got a list",
-		"plain: 1":             `c.yml:4: accounts[0].plain: expected a duration such as 90s, 1h or 1d, got "1"`,
-		"duration: []":         "c.yml:4: accounts[0].duration: expected a duration such as 90s, 1h or 1d, got a list",
-		"secrets: [{a: b}]":    "c.yml:4: accounts[0].secrets[0]: expected a text, got a mapping",
-		"skipped: x":           "c.yml:4: accounts[0].skipped: unknown key; known here: ",
-		"Text: x":              "c.yml:4: accounts[0].Text: unknown key; did you mean text?",
-		"text: |\n  a\ntext:":  "c.yml:6: accounts[0].text: this key is already in line 4; remove one of them",
+		"int8: 128":                             "c.yml:4: accounts[0].int8: the number is too large or too small",
+		"int8: '1'":                             `c.yml:4: accounts[0].int8: expected a whole number, got the text "1"`,
+		"float: {}":                             "c.yml:4: accounts[0].float: expected a number, got a mapping",
+		"float: 1_000x":                         `c.yml:4: accounts[0].float: expected a number, got the text "1_000x"`,
+		"bool: maybe":                           `c.yml:4: accounts[0].bool: expected true or false, got the text "maybe"`,
+		"text: [a]":                             "c.yml:4: accounts[0].text: expected a text, got a list",
+		"list: {}":                              "c.yml:4: accounts[0].list: expected a list, got a mapping",
+		"list: [[a], b]":                        `c.yml:4: accounts[0].list[1]: expected a list, got the text "b"`,
+		"list:\n- [a,\n   {}]":                  "c.yml:6: accounts[0].list[0][1]: expected a text, got a mapping",
+		"map: []":                               "c.yml:4: accounts[0].map: expected a mapping, got a list",
+		"map: {\"a\\n\": x}":                    `c.yml:4: accounts[0].map."a\n": expected a number, got the text "x"`,
+		"nested: {c: 1}":                        "c.yml:4: accounts[0].nested.c: unknown key; did you mean a?",
+		"nested: {other: 1}":                    "c.yml:4: accounts[0].nested.other: unknown key; known here: a, b",
+		"upper: {a: b}":                         "c.yml:4: accounts[0].upper: must be a list of texts",
+		"double: -1":                            "c.yml:4: accounts[0].double: -1 is negative",
+		"double: x":                             `c.yml:4: accounts[0].double: expected a whole number, got the text "x"`,
+		"ip: 1.2.3":                             `c.yml:4: accounts[0].ip: ParseAddr("1.2.3"): IPv4 address too short`,
+		"http: {proxy_url: []}":                 "c.yml:4: accounts[0].http.proxy_url: expected a text, got a list",
+		"http: {proxy_url: {url: {host: a}}}":   "c.yml:4: accounts[0].http.proxy_url: expected a text, got a mapping",
+		"http: {tls_config: text}":              `c.yml:4: accounts[0].http.tls_config: expected a mapping, got the text "text"`,
+		"http: {tls_config: {max_version: []}}": "c.yml:4: accounts[0].http.tls_config.max_version: expected a text, got a list",
+		"plain: 1":                              `c.yml:4: accounts[0].plain: expected a duration such as 90s, 1h or 1d, got "1"`,
+		"duration: []":                          "c.yml:4: accounts[0].duration: expected a duration such as 90s, 1h or 1d, got a list",
+		"secrets: [{a: b}]":                     "c.yml:4: accounts[0].secrets[0]: expected a text, got a mapping",
+		"skipped: x":                            "c.yml:4: accounts[0].skipped: unknown key; known here: ",
+		"Text: x":                               "c.yml:4: accounts[0].Text: unknown key; did you mean text?",
+		"text: |\n  a\ntext:":                   "c.yml:6: accounts[0].text: this key is already in line 4; remove one of them",
 	} {
 		t.Run(text, func(t *testing.T) {
 			file, err := parse(text, nil)
@@ -211,10 +220,26 @@ func TestDecodePanicsOnATypeItDoesNotKnow(t *testing.T) {
 	})
 }
 
-func TestDurationIsShownAsWritten(t *testing.T) {
-	require.Equal(t, "1d", config.Duration(24*time.Hour).String())
-	var d config.Duration
-	require.Error(t, d.UnmarshalText([]byte("-1s")))
-	require.NoError(t, d.UnmarshalText([]byte("90s")))
-	require.Equal(t, config.Duration(90*time.Second), d)
+func TestDigestChangesWithEverythingWritten(t *testing.T) {
+	const text = "api_key: ${KEY}\nhosts: {auth: 'https://a.example'}\nheaders: {X-Team: ops}\ntimeout: 5s"
+	digest := func(text, key string) string {
+		s, _ := section(t, text, map[string]string{"KEY": key})
+		return s.Digest()
+	}
+	before := digest(text, "k3y")
+	require.Equal(t, before, digest(text+" # comment", "k3y"))
+	require.NotContains(t, before, "k3y")
+	require.NotEqual(t, before, digest(text, "other"))
+	for _, change := range [][2]string{
+		{"a.example", "b.example"}, {"auth", "pricing"}, {"ops", "dev"}, {"X-Team", "X-Unit"}, {"5s", "6s"},
+		{"api_key", "api_other"}, {"ops}", "ops, X-More: 1}"}, {"\ntimeout: 5s", ""}, {"${KEY}", "x${KEY}"},
+	} {
+		require.NotEqual(t, before, digest(strings.Replace(text, change[0], change[1], 1), "k3y"), "%v", change)
+	}
+}
+
+func TestFindsKeysThatNeedQuotes(t *testing.T) {
+	s, _ := section(t, "extra:\n  \"a.b[0]\": 1\n  'say \"hi\"': 2", nil)
+	require.EqualError(t, s.Errorf(`extra."a.b[0]"`, "is odd"), `c.yml:5: accounts[0].extra."a.b[0]": is odd`)
+	require.EqualError(t, s.Errorf(`extra."say \"hi\""`, "is odd"), `c.yml:6: accounts[0].extra."say \"hi\"": is odd`)
 }

@@ -1,12 +1,11 @@
-// Package demo is the exporter's world without a network: simulators of the
-// providers, invented accounts on them, and the configuration to read them.
+// Package demo serves --demo: simulators of the providers in this process, accounts on
+// them, and the configuration to read them.
 package demo
 
 import (
 	_ "embed"
 	"fmt"
 	"io"
-	"net/http"
 	"strings"
 	"time"
 
@@ -36,21 +35,21 @@ func writeSubscriber(w io.Writer, iccid, name string) {
 	_, _ = fmt.Fprintf(w, "        - {type: iccid, value: %q, name: %s}\n", iccid, name)
 }
 
-// The fleet's subscribers exist, but for the last one that Config names.
+// The subscribers of the fleet exist, except for the last one of Config.
 const (
 	fleetSize = 199
 	fleetSeed = 1
 )
 
-// Network returns the providers that [Config] reads, and nothing else, as the bottom of a
-// request chain. Balances start to fall now.
-func Network() http.RoundTripper {
+// Network returns the network with the providers that [Config] reads. Balances start to
+// fall now. The caller closes it.
+func Network() *simulate.Network {
 	start := time.Now()
 	sms := eightxeightsim.New(eightxeightsim.Options{
 		Accounts: []eightxeightsim.Account{{
 			ID: "0f0e0d0c-0000-4000-8000-000000000001", APIKey: "demo-key-of-messaging", Currency: "USD",
-			// It falls below the threshold of 500 after about two minutes, and is
-			// topped up a good two minutes later.
+			// The balance falls below the threshold of 500 after about two minutes, and
+			// is topped up a little more than two minutes later.
 			Balance: eightxeightsim.Traffic{
 				Start: start, Opening: 560, Spend: 0.5, Day: 10 * time.Minute,
 				Low: 430, TopUp: 400,
@@ -61,7 +60,7 @@ func Network() http.RoundTripper {
 			Prices: eightxeightsim.FixedPrices(),
 		}},
 		Shape: eightxeightsim.Shape{Form: eightxeightsim.FormExample},
-		// What the real service allows is far more; a demo shows that less is kept.
+		// The real service allows far more; the demo shows that a low limit is kept.
 		Quota: simulate.Quota{Requests: 1, Per: time.Second, Burst: 10},
 	})
 	partner := yeastarsim.New(yeastarsim.Options{

@@ -1,12 +1,13 @@
 package exposition
 
 import (
+	"context"
 	"errors"
 
 	dto "github.com/prometheus/client_model/go"
 )
 
-// contribution is what an answer has of one family.
+// contribution is the part of an answer that belongs to one family.
 type contribution struct {
 	name  string
 	forms []*form // none of them empty
@@ -14,7 +15,7 @@ type contribution struct {
 }
 
 // contributions returns the families that have any series.
-func (e *Exposition) contributions(c choice, parts Parts) []contribution {
+func (e *Exposition) contributions(ctx context.Context, c choice, parts Parts) []contribution {
 	var out []contribution
 	for _, family := range e.current().families {
 		if !parts.has(family.kind) {
@@ -22,8 +23,8 @@ func (e *Exposition) contributions(c choice, parts Parts) []contribution {
 		}
 		next := contribution{name: family.name}
 		for _, s := range family.segments {
-			f := e.form(s, c)
-			if f.body.size == 0 {
+			f := e.form(ctx, s, c)
+			if f == nil || f.body.size == 0 {
 				continue
 			}
 			if len(next.forms) == 0 {
@@ -39,10 +40,10 @@ func (e *Exposition) contributions(c choice, parts Parts) []contribution {
 	return out
 }
 
-// answer puts the answer to a request together. It returns false if there is
-// nothing to show but an error, which promhttp has a way to tell.
-func (e *Exposition) answer(c choice, parts Parts) (*answer, bool) {
-	data := e.contributions(c, parts)
+// answer assembles the answer to a request. It returns false if there is only an
+// error, which promhttp can report.
+func (e *Exposition) answer(ctx context.Context, c choice, parts Parts) (*answer, bool) {
+	data := e.contributions(ctx, c, parts)
 	var own []*dto.MetricFamily // sorted by name
 	if parts.Own {
 		var err error
@@ -60,7 +61,7 @@ func (e *Exposition) answer(c choice, parts Parts) (*answer, bool) {
 			errs = append(errs, a.addOwn(own[0]))
 			own = own[1:]
 		}
-		a.addKept(d)
+		a.addCached(d)
 	}
 	for _, f := range own {
 		errs = append(errs, a.addOwn(f))

@@ -124,7 +124,7 @@ func handlerOf(w way, known func() []*snapshot.Group) http.Handler {
 		return usual
 	case ours:
 		e := New(Options{Groups: known, Own: own, Registerer: own})
-		own.MustRegister(collector.NewProcess(e.Kept))
+		own.MustRegister(collector.NewProcess(e.Cached))
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.Serve(w, r, everything) })
 	case ready:
 		var answers sync.Map

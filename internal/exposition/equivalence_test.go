@@ -13,11 +13,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -148,5 +150,23 @@ func decode(t *testing.T, body string, contentType expfmt.Format) []*dto.MetricF
 		}
 		require.NoError(t, err)
 		families = append(families, &f)
+	}
+}
+
+// TestEquivalenceOfLongLists compares a list that is rendered in pieces, in any order.
+func TestEquivalenceOfLongLists(t *testing.T) {
+	g := priceGroup("a", 3*pieceSize+7, time.Now())
+	prices := g.Snapshots[0].Reading.Prices
+	for i := range prices {
+		prices[i].SubAccount = fmt.Sprint("s", i%5)
+		prices[i].MCC = "525" // many prices differ in their last labels only
+	}
+	rand.New(rand.NewPCG(1, 0)).Shuffle(len(prices), func(i, j int) { prices[i], prices[j] = prices[j], prices[i] })
+	k := &known{groups: []*snapshot.Group{g}}
+	e := New(Options{Groups: k.all})
+	for _, accept := range []string{acceptText, acceptOpenMetrics, acceptProtobuf} {
+		want := httptest.NewRecorder()
+		reference(k.all, prometheus.Gatherers{}, everything).ServeHTTP(want, request(accept, "gzip"))
+		require.Equal(t, plain(t, want), plain(t, scrape(e, accept, "gzip")))
 	}
 }

@@ -1,24 +1,26 @@
-// Package exposition answers scrapes at the cost of writing ready bytes.
+// Package exposition answers scrapes at the cost of writing cached bytes.
 //
-// What one group of snapshots contributes to one metric family is a segment. A
-// segment is gathered by an ordinary registry and rendered by expfmt when a scrape
-// first needs it, then kept, deflated or as it is, until the group changes or one
-// of its values ends. A scrape joins the kept bytes with a small fresh part, the
-// exporter's own metrics. Gzip needs no second look at them either: the kept
-// deflate blocks and checksums are stitched into one gzip member.
+// A segment is what one group of snapshots contributes to one metric family. It is
+// gathered by an ordinary registry and rendered by expfmt when a scrape first needs
+// it, and cached, deflated or not, until the group changes or one of its values
+// expires. A scrape joins the cached bytes with a small fresh part, the exporter's own
+// metrics. Gzip needs no second pass: the cached deflate blocks and checksums are
+// stitched into one gzip member.
 //
-// Families come in the order of promhttp, and each has the bytes that promhttp
-// gives it, with two exceptions. The lines of one family stand in the order of
-// promhttp within a segment, and segments in the order of their accounts; so lines
-// change places where two providers have accounts of the same name, and between
-// the shards of a fleet. And series are checked for duplicates within a segment:
-// that those of different segments differ follows from their labels provider and
-// account, and within a fleet from subscriber.
+// Families are in the order of promhttp, and each has the bytes that promhttp gives
+// it, with two exceptions. The series of one family are sorted within a segment, and
+// segments by account; so series change places where two providers have accounts of
+// the same name, and between the shards of a fleet. And series are checked for
+// duplicates within a segment: those of different segments differ in the labels
+// provider, account or subscriber.
 //
-// An error in a segment is logged and counted when it is rendered; the rest of it
-// is shown, and so are the others.
+// Rendering never delays a scrape past its deadline: a segment that is not ready is
+// served as it was before, and rendered for the next scrape.
 //
-// What is asked for rarely is left to promhttp, over the same collectors.
+// An error in a segment is logged and counted when it is rendered; the rest of the
+// segment is served.
+//
+// Unusual requests are answered by promhttp, over the same collectors.
 package exposition
 
 import (
@@ -40,47 +42,19 @@ import (
 
 // Options configure an [Exposition].
 type Options struct {
-	// Groups returns what is known, in the order of the configuration. A group
-	// that has not changed must be the same one as before. Required.
+	// Groups returns the snapshots, in the order of the configuration. A group
+	// that has not changed must be the same pointer as before. Required.
 	Groups func() []*snapshot.Group
-	// Own gathers the exporter's own metrics, anew for every scrape. Nil is none.
+	// Own gathers the exporter's own metrics for every scrape. Nil for none.
 	Own prometheus.Gatherer
 	// Registerer gets the library's metrics about the handler, promhttp_*; it
 	// should be part of Own. Nil leaves them out.
 	Registerer prometheus.Registerer
-	// Logger is told of errors. Nil is silent.
+	// Logger logs errors. Nil logs nothing.
 	Logger log.Logger
-	// MaxInFlight is how many scrapes are answered at a time, 40 if it is zero; a
-	// further one gets 503.
-	MaxInFlight int
-	// WriteTimeout is how long a client may take to read an answer, a minute if it
-	// is zero.
-	WriteTimeout time.Duration
-	// KeepUnused is how long bytes are kept that no scrape asks for, 5 minutes if
-	// it is zero. They are dropped before twice that time.
-	KeepUnused time.Duration
 }
 
-func (o Options) withDefaults() Options {
-	if o.Own == nil {
-		o.Own = prometheus.Gatherers{}
-	}
-	if o.Logger == nil {
-		o.Logger = log.NewNopLogger()
-	}
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 40
-	}
-	if o.WriteTimeout == 0 {
-		o.WriteTimeout = time.Minute
-	}
-	if o.KeepUnused == 0 {
-		o.KeepUnused = 5 * time.Minute
-	}
-	return o
-}
-
-// Parts is what a scrape wants to see.
+// Parts selects what a scrape shows.
 type Parts struct {
 	Kinds []providers.Kind // the data
 	Own   bool             // the exporter's own metrics
@@ -88,81 +62,124 @@ type Parts struct {
 
 func (p Parts) has(kind providers.Kind) bool { return slices.Contains(p.Kinds, kind) }
 
+const (
+	// maxInFlight is how many scrapes are written at a time. Others wait for their
+	// turn until their deadline, and then get 503.
+	maxInFlight = 40
+	// writeTimeout is how long a client may take to read an answer.
+	writeTimeout = time.Minute
+	// minServe is how long a scrape may be served after its deadline. Otherwise one
+	// that waits for a slow provider until its deadline would miss the values of the
+	// other accounts. --scrape.timeout-offset leaves the time for it.
+	minServe = 100 * time.Millisecond
+)
+
+// maxRenders bounds how many segments are rendered at a time. Rendering takes about
+// ten times the memory of the result for a moment.
+const maxRenders = 2
+
 // Exposition answers scrapes. Create one with [New]; it is safe for concurrent use.
 type Exposition struct {
-	opts     Options
-	handler  http.Handler // with the library's metrics about it
-	probe    http.Handler // see negotiate
-	inFlight chan struct{}
+	opts  Options
+	probe http.Handler // see negotiate
 
-	publishing sync.Mutex // held while a new set is made
+	inFlight chan struct{} // holds a value for each scrape that is written
+	library  chan struct{} // likewise for answers by promhttp, which take memory
+	renders  chan struct{} // likewise for segments that are rendered
+
+	publishing sync.Mutex // held while a new set is built
 	set        atomic.Pointer[set]
 	sweeping   atomic.Bool
-	release    release
 
-	rendered func(family string, f format) // for tests: a segment was gathered
+	// keepUnused is how long bytes stay cached that no scrape uses. They are dropped
+	// before twice that time.
+	keepUnused time.Duration
+	rendered   func(family string, f format) // for tests: a segment was gathered
 }
 
-// New returns an Exposition. It panics if opts.Registerer holds other metrics of
+// New returns an Exposition. It panics if opts.Registerer holds other metrics with
 // the names of the library's.
 func New(opts Options) *Exposition {
-	opts = opts.withDefaults()
+	if opts.Own == nil {
+		opts.Own = prometheus.Gatherers{}
+	}
+	if opts.Logger == nil {
+		opts.Logger = log.NewNopLogger()
+	}
 	e := &Exposition{
 		opts:     opts,
 		probe:    promhttp.HandlerFor(prometheus.Gatherers{}, libraryOptions(nil, opts.Registerer)),
-		inFlight: make(chan struct{}, opts.MaxInFlight),
-		rendered: func(string, format) {},
+		inFlight: make(chan struct{}, maxInFlight),
+		library:  make(chan struct{}, 1),
+		renders:  make(chan struct{}, maxRenders),
+
+		keepUnused: 5 * time.Minute,
+		rendered:   func(string, format) {},
 	}
 	e.set.Store(&set{})
-	e.handler = http.HandlerFunc(e.serve)
-	if opts.Registerer != nil {
-		e.handler = promhttp.InstrumentMetricHandler(opts.Registerer, e.handler)
-	}
 	return e
 }
 
-// partsKey is the key of a request's Parts: the library's handler metrics wrap a
-// handler, which has no other way to be told.
-type partsKey struct{}
-
-// Serve answers one scrape of parts with what is known now.
+// Serve answers one scrape with parts of the current snapshots. The deadline of the
+// scrape is that of the request's context.
 func (e *Exposition) Serve(w http.ResponseWriter, r *http.Request, parts Parts) {
-	e.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), partsKey{}, parts)))
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.serve(w, r, parts) })
+	if e.opts.Registerer != nil {
+		handler = promhttp.InstrumentMetricHandler(e.opts.Registerer, handler)
+	}
+	handler.ServeHTTP(w, r)
 }
 
-func (e *Exposition) serve(w http.ResponseWriter, r *http.Request) {
-	parts, _ := r.Context().Value(partsKey{}).(Parts)
-	select {
-	case e.inFlight <- struct{}{}:
-		defer func() { <-e.inFlight }()
-	default:
-		http.Error(w, "Too many scrapes at a time, try again later.", http.StatusServiceUnavailable)
+func (e *Exposition) serve(w http.ResponseWriter, r *http.Request, parts Parts) {
+	if at, ok := r.Context().Deadline(); ok && time.Until(at) < minServe {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), minServe)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	done, ok := e.wait(w, r, e.inFlight)
+	if !ok {
 		return
 	}
+	defer done()
 	c, ok := e.negotiate(r)
 	if !ok {
-		defer e.limitWriting(w)()
 		e.serveLibrary(w, r, parts)
 		return
 	}
 	e.sweepLater()
-	a, ok := e.answer(c, parts)
+	a, ok := e.answer(r.Context(), c, parts)
 	if !ok {
 		e.serveLibrary(w, r, parts)
 		return
 	}
-	defer e.limitWriting(w)()
+	defer limitWriting(w)()
 	if err := a.write(w, r); err != nil {
 		_ = level.Debug(e.opts.Logger).Log("msg", "cannot write the metrics", "err", err)
 	}
 }
 
+// wait waits for a place in turn until the deadline of the scrape. It answers the
+// request itself if there is none.
+func (e *Exposition) wait(w http.ResponseWriter, r *http.Request, turn chan struct{}) (done func(), ok bool) {
+	select {
+	case turn <- struct{}{}:
+	default:
+		select {
+		case turn <- struct{}{}:
+		case <-r.Context().Done():
+			http.Error(w, "Too many scrapes at a time, try again later.", http.StatusServiceUnavailable)
+			return nil, false
+		}
+	}
+	return func() { <-turn }, true
+}
+
 // limitWriting gives the client until the write timeout to read the answer, so
-// that a slow one does not hold the bytes for ever. The returned function ends
-// that: the connection may serve other requests.
-func (e *Exposition) limitWriting(w http.ResponseWriter) func() {
+// that a slow one does not hold its memory for ever. The returned function removes
+// the limit, because the connection may serve other requests.
+func limitWriting(w http.ResponseWriter) func() {
 	control := http.NewResponseController(w)
-	if control.SetWriteDeadline(time.Now().Add(e.opts.WriteTimeout)) != nil {
+	if control.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
 		return func() {} // not a connection
 	}
 	return func() {

@@ -10,16 +10,16 @@ import (
 	"sync"
 )
 
-// A gzip member is a header, a deflate stream, and the checksum and size of what
-// was deflated (RFC 1952). Blocks of a deflate stream that end on a byte boundary
-// and refer to nothing before them can be put one after another, which is how
-// kept ones make up an answer. More than one member would be simpler and valid,
-// but curl fails on the second, and wget drops it.
+// A gzip member is a header, a deflate stream, and the checksum and size of the
+// plain bytes (RFC 1952). Blocks of a deflate stream that end on a byte boundary and
+// refer to nothing before them can be concatenated, which is how cached blocks form an
+// answer. More than one member would be simpler and valid, but curl fails on the
+// second, and wget drops it.
 
-// gzipHeader says that deflate was used, and nothing else.
+// gzipHeader has no name, no time and no flags.
 var gzipHeader = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
 
-// lastBlock is an empty deflate block with the mark of the last.
+// lastBlock is an empty deflate block that is marked as the last.
 var lastBlock = []byte{1, 0, 0, 0xff, 0xff}
 
 func gzipTrailer(sum uint32, size int) []byte {
@@ -36,9 +36,9 @@ type compressors struct {
 }
 
 var (
-	// thorough is for what is kept; it is the level of promhttp.
+	// thorough is for bytes that are cached; it is the level of promhttp.
 	thorough = compressors{level: flate.DefaultCompression}
-	// quick is for what is sent once.
+	// quick is for bytes that are sent once.
 	quick = compressors{level: flate.BestSpeed}
 )
 
@@ -70,12 +70,12 @@ func stored(p []byte) []byte {
 func inflate(p []byte, size int) []byte {
 	out := make([]byte, size)
 	if _, err := io.ReadFull(flate.NewReader(bytes.NewReader(p)), out); err != nil {
-		panic("exposition: kept bytes are damaged: " + err.Error())
+		panic("exposition: cached bytes are damaged: " + err.Error())
 	}
 	return out
 }
 
-// sum is the checksum of some bytes, with what it takes to append it to another.
+// sum is the checksum of some bytes, with the factor that appends it to another.
 type sum struct {
 	crc   uint32
 	shift uint32 // x to the number of bits, modulo the polynomial of the checksum

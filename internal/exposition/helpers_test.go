@@ -170,7 +170,7 @@ func randomReading(r *rand.Rand, kind providers.Kind, name string) providers.Rea
 		if r.IntN(4) == 0 {
 			return providers.Reading{}
 		}
-		return providers.Reading{Balance: &providers.Balance{Amount: pick(r, hardNumbers), Currency: pick(r, hardStrings)}}
+		return providers.Reading{Balances: []providers.Balance{{Amount: pick(r, hardNumbers), Currency: pick(r, hardStrings)}}}
 	case providers.KindPrices:
 		var prices []providers.Price
 		for i := range r.IntN(40) {
@@ -190,7 +190,7 @@ func randomReading(r *rand.Rand, kind providers.Kind, name string) providers.Rea
 			} else {
 				b.Unit = "MB"
 			}
-			reading.Balances = append(reading.Balances, b)
+			reading.SubscriberBalances = append(reading.SubscriberBalances, b)
 		}
 		return reading
 	}
@@ -233,7 +233,7 @@ func fleetGroups(account string, count int, fetched time.Time) []*snapshot.Group
 func subscriber(i int, value float64, fetched time.Time) *snapshot.Snapshot {
 	return &snapshot.Snapshot{FetchedAt: fetched, TriedAt: fetched, Reading: providers.Reading{
 		Subscriber: fmt.Sprintf("89445012345%08d", i),
-		Balances: []providers.SubscriberBalance{
+		SubscriberBalances: []providers.SubscriberBalance{
 			{ID: fmt.Sprintf("%08x-5c03-41dd-9e33-%012x", i*2654435761%(1<<32), i*40503), Currency: "EUR", Value: value + float64(i%10000)/100},
 			{ID: fmt.Sprintf("%08x-5c03-41dd-9e33-%012x", i*2246822519%(1<<32), i*30011), Unit: "MB", Value: float64(i % 5000)},
 		},

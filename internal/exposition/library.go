@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -15,8 +16,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/collector"
 )
 
-// libraryOptions is how promhttp is used everywhere here; without a logger it is
-// silent.
+// libraryOptions returns the options of promhttp; without a logger it logs nothing.
 func libraryOptions(logger log.Logger, registerer prometheus.Registerer) promhttp.HandlerOpts {
 	opts := promhttp.HandlerOpts{
 		ErrorHandling:     promhttp.ContinueOnError,
@@ -29,23 +29,33 @@ func libraryOptions(logger log.Logger, registerer prometheus.Registerer) promhtt
 	return opts
 }
 
-// serveLibrary answers a scrape in the ordinary way.
+// serveLibrary answers a scrape by promhttp, one at a time.
 func (e *Exposition) serveLibrary(w http.ResponseWriter, r *http.Request, parts Parts) {
+	done, ok := e.wait(w, r, e.library)
+	if !ok {
+		return
+	}
+	defer done()
+	defer limitWriting(w)()
 	promhttp.HandlerFor(e.gatherer(parts), libraryOptions(e.opts.Logger, e.opts.Registerer)).ServeHTTP(w, r)
 }
 
-// WriteText writes parts in the text format. An error does not keep it from
-// writing the rest.
+// WriteText writes parts in the text format. It leaves out what cannot be gathered or
+// encoded, and returns the errors. It ends at the first error of w.
 func (e *Exposition) WriteText(w io.Writer, parts Parts) error {
 	families, err := e.gatherer(parts).Gather()
-	enc := expfmt.NewEncoder(w, expfmt.NewFormat(expfmt.TypeTextPlain))
+	var text bytes.Buffer
+	enc := expfmt.NewEncoder(&text, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, f := range families {
 		err = errors.Join(err, enc.Encode(f))
+		if _, writeErr := text.WriteTo(w); writeErr != nil {
+			return errors.Join(err, writeErr)
+		}
 	}
 	return err
 }
 
-// gatherer gathers parts in the ordinary way.
+// gatherer gathers parts from the collectors.
 func (e *Exposition) gatherer(parts Parts) prometheus.Gatherer {
 	data := prometheus.NewRegistry()
 	data.MustRegister(collector.NewData(e.opts.Groups, parts.Kinds))
@@ -55,24 +65,23 @@ func (e *Exposition) gatherer(parts Parts) prometheus.Gatherer {
 	return prometheus.Gatherers{data, e.opts.Own}
 }
 
-// report logs err and counts it in promhttp_metric_handler_errors_total. It has
-// promhttp do both, by gathering the error, so that they are done alike off the
-// fast path and on it.
+// report logs err and counts it in promhttp_metric_handler_errors_total. promhttp
+// does both, by gathering the error, so that both paths do it alike.
 func (e *Exposition) report(err error) {
 	failing := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return nil, err })
 	promhttp.HandlerFor(failing, libraryOptions(e.opts.Logger, e.opts.Registerer)).
 		ServeHTTP(headerOnly{}, &http.Request{})
 }
 
-// errorLog is a logger as promhttp wants it.
+// errorLog adapts a logger to promhttp.
 type errorLog struct{ log.Logger }
 
-// Println logs what and an error.
+// Println logs an error.
 func (l errorLog) Println(v ...any) {
-	_ = level.Error(l.Logger).Log(append([]any{"msg", "cannot show all metrics"}, asPairs(v)...)...)
+	_ = level.Error(l.Logger).Log(append([]any{"msg", "some metrics are missing from a scrape"}, asPairs(v)...)...)
 }
 
-// asPairs names the values of promhttp's log lines, which are a text and an error.
+// asPairs names the values of promhttp's log lines: a text and an error.
 func asPairs(v []any) []any {
 	if len(v) == 2 {
 		return []any{"at", v[0], "err", v[1]}

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// format is one of the formats that are kept.
+// format is one of the formats that are cached.
 type format int
 
 const (
@@ -35,7 +35,7 @@ func formatOf(contentType expfmt.Format) (_ format, ok bool) {
 	}
 }
 
-// encoding is one of the content encodings that are kept.
+// encoding is one of the content encodings that are cached.
 type encoding int
 
 const (
@@ -48,7 +48,7 @@ const (
 // balance_exporter_exposition_bytes.
 func (e encoding) String() string { return [encodings]string{"identity", "gzip"}[e] }
 
-// choice is what a request and this handler have agreed on.
+// choice is the result of the content negotiation.
 type choice struct {
 	header      http.Header // of the answer
 	contentType expfmt.Format
@@ -56,9 +56,9 @@ type choice struct {
 	encoding    encoding
 }
 
-// negotiate returns false if the request is one for promhttp. The negotiation is
-// promhttp's: it is asked for an empty exposition, and the header that it sets is
-// the outcome. So it cannot differ from the library's, whose code is internal.
+// negotiate returns false if promhttp has to answer the request. The negotiation is
+// promhttp's own, whose code is internal: it serves an empty exposition, and the header
+// that it sets is the result.
 func (e *Exposition) negotiate(r *http.Request) (choice, bool) {
 	if r.URL != nil && r.URL.Query().Has("name[]") {
 		return choice{}, false

@@ -11,15 +11,15 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// answer is the body of an answer in pieces, most of which are kept ones.
+// answer is the body of an answer in pieces, most of which are cached.
 type answer struct {
 	choice
 	pieces [][]byte
 	size   int // of the pieces
-	plain  int // of what they stand for
-	sum    sum // of what they stand for
+	plain  int // of the pieces before encoding
+	sum    sum // of the pieces before encoding
 
-	fresh   bytes.Buffer // what follows the pieces, not encoded
+	fresh   bytes.Buffer // follows the pieces, not encoded
 	encoder expfmt.Encoder
 }
 
@@ -37,7 +37,7 @@ func (a *answer) add(piece []byte) {
 	a.size += len(piece)
 }
 
-// addOwn adds a family that is not kept. One that cannot be written is left out.
+// addOwn adds a family that is not cached. One that cannot be encoded is left out.
 func (a *answer) addOwn(f *dto.MetricFamily) error {
 	before := a.fresh.Len()
 	err := a.encoder.Encode(f)
@@ -47,7 +47,7 @@ func (a *answer) addOwn(f *dto.MetricFamily) error {
 	return err
 }
 
-func (a *answer) addKept(c contribution) {
+func (a *answer) addCached(c contribution) {
 	if a.format == protobuf {
 		a.fresh.Write(binary.AppendUvarint(nil, uint64(c.size)))
 	}
@@ -64,10 +64,10 @@ func (a *answer) addBlock(b block) {
 	a.sum = a.sum.followedBy(b.sum)
 }
 
-// worthDeflating is the size from which what is fresh gets smaller by deflating.
+// worthDeflating is the size from which deflating makes fresh bytes smaller.
 const worthDeflating = 128
 
-// flush makes what is fresh a piece.
+// flush makes the fresh bytes a piece.
 func (a *answer) flush() {
 	if a.fresh.Len() == 0 {
 		return
@@ -87,7 +87,7 @@ func (a *answer) flush() {
 	a.sum = a.sum.followedBy(sumOf(plain))
 }
 
-// finish adds what comes at the end.
+// finish adds the end of the answer.
 func (a *answer) finish() error {
 	var err error
 	if closer, ok := a.encoder.(expfmt.Closer); ok {

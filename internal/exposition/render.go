@@ -2,8 +2,10 @@ package exposition
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -12,21 +14,32 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/collector"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// contentTypes are what is told expfmt. Nothing needs escaping here, and looking
-// for what does would take time.
+// contentTypes select the encoder. No name here needs escaping, and checking them would
+// take time.
 var contentTypes = [formats]expfmt.Format{
 	text:        expfmt.FmtText.WithEscapingScheme(model.NoEscaping),
 	openMetrics: expfmt.FmtOpenMetrics_1_0_0.WithEscapingScheme(model.NoEscaping),
 	protobuf:    expfmt.FmtProtoDelim.WithEscapingScheme(model.NoEscaping),
 }
 
-// render gathers what group contributes to a family and writes it in a format. The
-// head is what the family needs once, the body what can follow that of another
-// group; both are empty if there is nothing. What can be shown is returned with
-// the error.
+// render gathers what group contributes to a family and encodes it. The head is what
+// the family needs once, the body can follow that of another group; both are empty if
+// there are no series. What can be encoded is returned with the error.
 func render(family string, group *snapshot.Group, f format) (head, body []byte, err error) {
+	for _, piece := range pieces(group) {
+		h, b, pieceErr := renderPiece(family, piece, f)
+		err = errors.Join(err, pieceErr)
+		if len(b) > 0 {
+			head, body = h, append(body, b...)
+		}
+	}
+	return head, body, err
+}
+
+func renderPiece(family string, group *snapshot.Group, f format) (head, body []byte, err error) {
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(collector.NewFamily(family, group)); err != nil {
 		return nil, nil, err
@@ -39,7 +52,49 @@ func render(family string, group *snapshot.Group, f format) (head, body []byte, 
 	return head, body, errors.Join(err, encodeErr)
 }
 
-// encode writes a family, which it may change, in a format.
+// pieceSize is how many prices are gathered at a time: for a moment, a gathered series
+// takes more than a kilobyte.
+const pieceSize = 4096
+
+// pieces returns group in pieces. The prices of a long list are sorted as a registry
+// sorts them, so that the pieces follow each other in its order; equal ones stay in one
+// piece, where the registry finds them.
+func pieces(group *snapshot.Group) []*snapshot.Group {
+	if len(group.Snapshots) != 1 || len(group.Snapshots[0].Reading.Prices) <= pieceSize {
+		return []*snapshot.Group{group}
+	}
+	prices := slices.Clone(group.Snapshots[0].Reading.Prices)
+	slices.SortFunc(prices, compare)
+	var out []*snapshot.Group
+	for len(prices) > 0 {
+		n := min(pieceSize, len(prices))
+		for n < len(prices) && compare(prices[n-1], prices[n]) == 0 {
+			n++
+		}
+		s, g := *group.Snapshots[0], *group
+		s.Reading.Prices, prices = prices[:n], prices[n:]
+		g.Snapshots = []*snapshot.Snapshot{&s}
+		out = append(out, &g)
+	}
+	return out
+}
+
+// compare orders the prices of an account by the values of their labels, in the order
+// of the labels' names.
+func compare(a, b providers.Price) int {
+	return cmp.Or(
+		cmp.Compare(a.Country, b.Country),
+		cmp.Compare(a.Currency, b.Currency),
+		cmp.Compare(a.Direction, b.Direction),
+		cmp.Compare(a.MCC, b.MCC),
+		cmp.Compare(a.MNC, b.MNC),
+		cmp.Compare(a.NumberType, b.NumberType),
+		cmp.Compare(a.Operator, b.Operator),
+		cmp.Compare(a.SubAccount, b.SubAccount),
+	)
+}
+
+// encode encodes a family, which it may change.
 func encode(family *dto.MetricFamily, f format) (head, body []byte, err error) {
 	if f == protobuf {
 		return encodeProtobuf(family)
@@ -52,8 +107,8 @@ func encode(family *dto.MetricFamily, f format) (head, body []byte, err error) {
 	return out.Bytes()[:n], out.Bytes()[n:], nil
 }
 
-// commentLines returns the length of the lines at the beginning of p that start
-// with #. No sample starts with it, and a help text has its line ends escaped.
+// commentLines returns the length of the lines at the start of p that start with #. No
+// sample starts with it, and line ends in a help text are escaped.
 func commentLines(p []byte) int {
 	n := 0
 	for n < len(p) && p[n] == '#' {
@@ -66,8 +121,8 @@ func commentLines(p []byte) int {
 	return n
 }
 
-// encodeProtobuf writes all fields but the metrics as the head. Messages of one
-// type that follow each other are one message, whose repeated fields are joined.
+// encodeProtobuf encodes all fields but the metrics as the head. Concatenated messages
+// of one type are one message, whose repeated fields are joined.
 func encodeProtobuf(family *dto.MetricFamily) (head, body []byte, err error) {
 	metrics := &dto.MetricFamily{Metric: family.Metric}
 	family.Metric = nil
@@ -80,7 +135,7 @@ func encodeProtobuf(family *dto.MetricFamily) (head, body []byte, err error) {
 	return head, body, nil
 }
 
-// encodeMessage returns m without the length that a delimited message starts with.
+// encodeMessage returns m without the length that starts a delimited message.
 func encodeMessage(m *dto.MetricFamily) ([]byte, error) {
 	var out bytes.Buffer
 	if err := expfmt.NewEncoder(&out, contentTypes[protobuf]).Encode(m); err != nil {

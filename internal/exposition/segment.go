@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -8,17 +9,32 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
-// segment is what one group contributes to one family, in the forms that scrapes
-// have asked for.
+// segment is what one group contributes to one family, in the forms that scrapes have
+// used.
 type segment struct {
 	family string
 	group  *snapshot.Group
+	// previous is the segment of the group before its last change, until this one
+	// has a form.
+	previous atomic.Pointer[segment]
 
-	forms [formats]atomic.Pointer[form]    // nil where nobody asked, or dropped
-	used  [formats][encodings]atomic.Int64 // last asked for, Unix time in nanoseconds
-	// changing is held while a form is made or dropped. Scrapers that wait for it
-	// find what the first of them has made.
-	changing sync.Mutex
+	forms [formats]atomic.Pointer[form]    // nil if not rendered, or dropped
+	used  [formats][encodings]atomic.Int64 // last use, Unix time in nanoseconds
+
+	mu     sync.Mutex                        // guards making, and is held while a form is stored
+	making [formats][encodings]chan struct{} // closed when the form is there; nil if none is made
+}
+
+// replaces makes s the successor of old, or of the one that old itself replaces if old
+// was never rendered.
+func (s *segment) replaces(old *segment) {
+	for f := range formats {
+		if old.forms[f].Load() != nil {
+			s.previous.Store(old)
+			return
+		}
+	}
+	s.previous.Store(old.previous.Load())
 }
 
 // form is a segment in a format. It is never changed.
@@ -26,11 +42,11 @@ type form struct {
 	head, body block // see render; they have the same encodings
 }
 
-// block is a run of bytes of an answer, in the encodings that are kept.
+// block is a run of bytes of an answer, in the encodings that are cached.
 type block struct {
 	size int // not encoded
 	sum  sum
-	data [encodings][]byte // nil where not kept
+	data [encodings][]byte // nil if not cached
 }
 
 func newBlock(plain []byte, enc encoding) block {
@@ -42,7 +58,7 @@ func newBlock(plain []byte, enc encoding) block {
 	return b
 }
 
-// with returns b with an encoding added, made from the other one.
+// with returns b with an encoding added, converted from the other one.
 func (b block) with(enc encoding) block {
 	if enc == gzipped {
 		b.data[gzipped] = exact(thorough.deflate(b.data[identity]))
@@ -61,20 +77,20 @@ func exact(p []byte) []byte {
 
 func (f *form) has(enc encoding) bool { return f != nil && f.body.data[enc] != nil }
 
-// kept returns the number of bytes in an encoding.
-func (f *form) kept(enc encoding) int {
+// cached returns the number of bytes in an encoding.
+func (f *form) cached(enc encoding) int {
 	if f == nil {
 		return 0
 	}
 	return len(f.head.data[enc]) + len(f.body.data[enc])
 }
 
-// with returns f with an encoding added, made from the other one.
+// with returns f with an encoding added, converted from the other one.
 func (f *form) with(enc encoding) *form {
 	return &form{head: f.head.with(enc), body: f.body.with(enc)}
 }
 
-// without returns f less an encoding; nil if that was all.
+// without returns f without an encoding; nil if that was the only one.
 func (f *form) without(enc encoding) *form {
 	g := *f
 	g.head.data[enc], g.body.data[enc] = nil, nil
@@ -84,38 +100,67 @@ func (f *form) without(enc encoding) *form {
 	return &g
 }
 
-// form returns s as a request wants it, making it if need be.
-func (e *Exposition) form(s *segment, c choice) *form {
+// form returns s as a request wants it. If it is not ready by the deadline of ctx, it
+// returns the previous segment, or nil if there is none, and s is rendered for the
+// next scrape.
+func (e *Exposition) form(ctx context.Context, s *segment, c choice) *form {
 	s.used[c.format][c.encoding].Store(time.Now().UnixNano())
 	if f := s.forms[c.format].Load(); f.has(c.encoding) {
 		return f
 	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	f := s.forms[c.format].Load()
-	switch {
-	case f.has(c.encoding):
+	s.mu.Lock()
+	ready := s.making[c.format][c.encoding]
+	if ready == nil && !s.forms[c.format].Load().has(c.encoding) {
+		ready = make(chan struct{})
+		s.making[c.format][c.encoding] = ready
+		go e.make(s, c, ready)
+	}
+	s.mu.Unlock()
+	if ready != nil {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
+	}
+	if f := s.forms[c.format].Load(); f.has(c.encoding) {
 		return f
-	case f != nil:
+	}
+	if old := s.previous.Load(); old != nil {
+		if f := old.forms[c.format].Load(); f.has(c.encoding) {
+			return f
+		}
+	}
+	return nil
+}
+
+// make renders s, or encodes a form of it that there is, and closes ready.
+func (e *Exposition) make(s *segment, c choice, ready chan struct{}) {
+	e.renders <- struct{}{}
+	defer func() { <-e.renders }()
+	f := s.forms[c.format].Load()
+	if f != nil {
 		f = f.with(c.encoding)
-	default:
+	} else {
 		head, body, err := render(s.family, s.group, c.format)
 		if err != nil {
 			e.report(err)
 		}
 		e.rendered(s.family, c.format)
-		e.release.note(len(head) + len(body))
 		f = &form{head: newBlock(head, c.encoding), body: newBlock(body, c.encoding)}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.forms[c.format].Store(f)
-	return f
+	s.previous.Store(nil)
+	s.making[c.format][c.encoding] = nil
+	close(ready)
 }
 
-// drop forgets the forms that were not asked for since a time. It reports whether
-// any are left.
+// drop removes the forms that were not used since a time. It reports whether any are
+// left.
 func (s *segment) drop(since time.Time) (left bool) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range s.forms {
 		f := s.forms[i].Load()
 		for enc := range encodings {

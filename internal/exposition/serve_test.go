@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/collector"
@@ -108,17 +110,18 @@ func TestValueEndsByTime(t *testing.T) {
 func TestUnusedIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &known{groups: []*snapshot.Group{priceGroup("a", 100, time.Now())}}
-		e := New(Options{Groups: k.all, KeepUnused: 10 * time.Minute})
+		e := New(Options{Groups: k.all})
+		e.keepUnused = 10 * time.Minute
 		kept := func() map[string]bool {
 			out := map[string]bool{}
-			for _, b := range e.Kept() {
+			for _, b := range e.Cached() {
 				if b.Bytes > 0 {
 					out[b.Format+" "+b.Encoding] = true
 				}
 			}
 			return out
 		}
-		require.Len(t, e.Kept(), 6)
+		require.Len(t, e.Cached(), 6)
 		require.Empty(t, kept())
 		scrape(e, acceptText, "gzip")
 		scrape(e, acceptText, "identity")
@@ -138,11 +141,11 @@ func TestUnusedIsDropped(t *testing.T) {
 	})
 }
 
-func TestKeptBytes(t *testing.T) {
+func TestCachedBytes(t *testing.T) {
 	k := &known{groups: []*snapshot.Group{priceGroup("a", 1000, time.Now())}}
 	e := New(Options{Groups: k.all})
 	size := scrape(e, acceptText, "identity").Body.Len()
-	require.Equal(t, collector.KeptBytes{Format: "text", Encoding: "identity", Bytes: size}, e.Kept()[0])
+	require.Equal(t, collector.CachedBytes{Format: "text", Encoding: "identity", Bytes: size}, e.Cached()[0])
 }
 
 func TestRenderedOnceForManyScrapers(t *testing.T) {
@@ -177,9 +180,10 @@ func TestConcurrent(t *testing.T) {
 	own := prometheus.NewRegistry()
 	e := New(Options{
 		Groups: func() []*snapshot.Group { return *groups.Load() },
-		Own:    own, Registerer: own, KeepUnused: time.Millisecond,
+		Own:    own, Registerer: own,
 	})
-	own.MustRegister(collector.NewProcess(e.Kept))
+	e.keepUnused = time.Millisecond
+	own.MustRegister(collector.NewProcess(e.Cached))
 	var wg sync.WaitGroup
 	for _, accept := range []string{acceptText, acceptOpenMetrics} {
 		for _, encoding := range []string{"gzip", "identity"} {
@@ -210,18 +214,17 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-// TestSegmentWithErrors has a label that is not UTF-8 and a duplicate.
+// TestSegmentWithErrors has a duplicate.
 func TestSegmentWithErrors(t *testing.T) {
 	bad := priceGroup("bad", 5, time.Now())
 	prices := bad.Snapshots[0].Reading.Prices
-	prices[1].Operator = "\xff"
 	prices[3] = prices[2]
 	k := &known{groups: []*snapshot.Group{bad, priceGroup("good", 5, time.Now())}}
 	var logged bytes.Buffer
 	registry := prometheus.NewRegistry()
 	e := New(Options{Groups: k.all, Registerer: registry, Logger: log.NewLogfmtLogger(&logged)})
 	for _, accept := range []string{acceptText, acceptOpenMetrics} {
-		require.Equal(t, 3+5, strings.Count(plain(t, scrape(e, accept, "gzip")), "sms_price{"))
+		require.Equal(t, 4+5, strings.Count(plain(t, scrape(e, accept, "gzip")), "sms_price{"))
 	}
 	require.Equal(t, 2, strings.Count(logged.String(), "level=error"), logged.String())
 	require.Contains(t, logged.String(), "was collected before with the same name and label values")
@@ -336,7 +339,8 @@ func (b blocked) Write(p []byte) (int, error) {
 
 func TestInFlightLimit(t *testing.T) {
 	k := &known{groups: []*snapshot.Group{priceGroup("a", 5, time.Now())}}
-	e := New(Options{Groups: k.all, MaxInFlight: 1})
+	e := New(Options{Groups: k.all})
+	e.inFlight = make(chan struct{}, 1)
 	b := blocked{httptest.NewRecorder(), make(chan struct{}, 99), make(chan struct{})}
 	done := make(chan struct{})
 	go func() {
@@ -344,10 +348,97 @@ func TestInFlightLimit(t *testing.T) {
 		e.Serve(b, request(acceptText, "gzip"), everything)
 	}()
 	<-b.entered
-	require.Equal(t, http.StatusServiceUnavailable, scrape(e, acceptText, "gzip").Code)
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	e.Serve(w, request(acceptText, "gzip").WithContext(late), everything)
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "at its deadline")
+	waiting := make(chan int)
+	go func() { waiting <- scrape(e, acceptText, "gzip").Code }()
 	close(b.leave)
 	<-done
-	require.Equal(t, http.StatusOK, scrape(e, acceptText, "gzip").Code)
+	require.Equal(t, http.StatusOK, <-waiting, "in its turn")
+}
+
+// The library gathers everything anew for each request that names families.
+func TestLibraryServesOneAtATime(t *testing.T) {
+	var mu sync.Mutex
+	now, most := 0, 0
+	own := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		defer mu.Unlock()
+		now--
+		return nil, nil
+	})
+	e := New(Options{Groups: (&known{groups: []*snapshot.Group{priceGroup("a", 50, time.Now())}}).all, Own: own})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			r := request(acceptText, "gzip")
+			r.URL.RawQuery = "name[]=sms_price"
+			w := httptest.NewRecorder()
+			e.Serve(w, r, everything)
+			assert.Equal(t, http.StatusOK, w.Code)
+		})
+	}
+	wg.Wait()
+	require.Equal(t, 1, most)
+}
+
+// A segment that is not rendered by the deadline is served as it was.
+func TestRenderingDoesNotDelayAScrape(t *testing.T) {
+	k := &known{groups: []*snapshot.Group{priceGroup("a", 3, time.Now()), priceGroup("b", 2, time.Now())}}
+	e := New(Options{Groups: k.all})
+	at := func(ctx context.Context) int {
+		w := httptest.NewRecorder()
+		e.Serve(w, request(acceptText, "gzip").WithContext(ctx), everything)
+		return strings.Count(plain(t, w), "sms_price{")
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	slow := make(chan struct{})
+	e.rendered = func(string, format) { <-slow }
+	require.Equal(t, 0, at(late), "there is no previous segment")
+	close(slow)
+	require.Equal(t, 5, at(t.Context()))
+
+	slow = make(chan struct{})
+	k.groups[0] = priceGroup("a", 10, time.Now())
+	require.Equal(t, 5, at(late), "the previous segment")
+	k.groups[0] = priceGroup("a", 20, time.Now())
+	require.Equal(t, 5, at(late), "the one before two changes")
+	close(slow)
+	require.Equal(t, 22, at(t.Context()))
+	require.Equal(t, 22, at(late), "it is rendered")
+}
+
+// A scrape that reaches its deadline before it renders still shows what can be rendered
+// at once.
+func TestScrapeAtItsDeadlineRenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &known{groups: []*snapshot.Group{priceGroup("a", 3, time.Now())}}
+		e := New(Options{Groups: k.all})
+		scrape := func() int {
+			ctx, cancel := context.WithTimeout(t.Context(), 0)
+			defer cancel()
+			w := httptest.NewRecorder()
+			e.Serve(w, request(acceptText, "gzip").WithContext(ctx), everything)
+			return strings.Count(plain(t, w), "sms_price{")
+		}
+		require.Equal(t, 3, scrape())
+
+		e.rendered = func(string, format) { time.Sleep(time.Second) }
+		k.groups[0] = priceGroup("a", 10, time.Now())
+		start := time.Now()
+		require.Equal(t, 3, scrape(), "the previous segment")
+		require.Equal(t, minServe, time.Since(start))
+		time.Sleep(10*time.Minute + time.Second) // until the sweeps have ended
+	})
 }
 
 // TestNoLockIsHeldWhileWriting has one client that does not read, and everything
@@ -409,7 +500,7 @@ func TestSlowClientIsCutOff(t *testing.T) {
 	for _, query := range []string{"", "?name[]=sms_price"} {
 		synctest.Test(t, func(t *testing.T) {
 			k := &known{groups: []*snapshot.Group{priceGroup("a", 500, time.Now())}}
-			e := New(Options{Groups: k.all, WriteTimeout: time.Minute})
+			e := New(Options{Groups: k.all})
 			start := time.Now()
 			var took time.Duration
 			p := listen(t, e, func() { took = time.Since(start) })
@@ -419,17 +510,17 @@ func TestSlowClientIsCutOff(t *testing.T) {
 			require.NoError(t, err)
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			require.Equal(t, time.Minute, took)
+			require.Equal(t, writeTimeout, took)
 			require.NoError(t, conn.Close())
 		})
 	}
 }
 
-// TestConnectionOutlivesWriteTimeout uses one connection for long.
+// TestConnectionOutlivesWriteTimeout uses one connection for longer than the timeout.
 func TestConnectionOutlivesWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &known{groups: []*snapshot.Group{priceGroup("a", 5, time.Now())}}
-		p := listen(t, New(Options{Groups: k.all, WriteTimeout: time.Second}), func() {})
+		p := listen(t, New(Options{Groups: k.all}), func() {})
 		dials := 0
 		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials++
@@ -441,7 +532,7 @@ func TestConnectionOutlivesWriteTimeout(t *testing.T) {
 			_, err = io.Copy(io.Discard, resp.Body)
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
-			time.Sleep(time.Minute)
+			time.Sleep(2 * writeTimeout)
 		}
 		transport.CloseIdleConnections()
 		require.Equal(t, 1, dials)

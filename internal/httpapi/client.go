@@ -1,26 +1,31 @@
+// Package httpapi sends the HTTP requests of one account: gate → authorize → send
+// → bound → classify, as [Client.Do] reads from top to bottom. Everything that an
+// account sends passes its gate: logins, pages, redirects, repeats.
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"github.com/balance-exporter/balance_exporter/internal/gate"
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 const (
-	idleConnTimeout = 5 * time.Minute // longer than most refresh intervals, to keep connections
-	userAgent       = "balance_exporter"
+	maxRedirects = 3
+	// maxMessage is the length in characters at which a message is cut.
+	maxMessage = 2000
+	// grantLifetime is how long after the gate has opened a request may leave.
+	grantLifetime = 50 * time.Millisecond
 )
 
 // Slots bounds how many large answers are read at a time in one process. The zero
@@ -30,15 +35,28 @@ type Slots chan struct{}
 // NewSlots returns n slots.
 func NewSlots(n int) Slots { return make(Slots, n) }
 
-// Options say how the requests of one account are sent. All fields are required.
+// Observer counts the HTTP requests that are sent: a consumer contract for the
+// exporter's own metrics.
+type Observer interface {
+	// Request gets the status of the answer, or "error" if there was none, and
+	// the time to the first byte of the answer.
+	Request(provider, account, code string, took time.Duration)
+}
+
+// Options say how the requests of one account are sent. All fields but Header are
+// required.
 type Options struct {
 	Provider, Account string
-	BaseURL           *url.URL
-	// Timeout is the time for one request, not counting the wait at the gate.
-	Timeout time.Duration
-	// Transport is the bottom of the chain.
-	Transport http.RoundTripper
-	Gate      *Gate
+	// Hosts are the addresses of the account's hosts by the name that a call
+	// uses; "" is the base URL.
+	Hosts map[string]*url.URL
+	// Header is sent with every request.
+	Header http.Header
+	// Timeout is the time for one request, from being sent to the last byte of
+	// the answer. The wait at the gate does not count.
+	Timeout   time.Duration
+	Transport http.RoundTripper // as from [NewTransport]
+	Gate      *gate.Gate
 	Slots     Slots
 	Mask      *secret.Mask
 	Observer  Observer
@@ -46,35 +64,23 @@ type Options struct {
 }
 
 // Client sends the requests of one account. It implements [providers.HTTP].
-type Client struct {
-	opts Options
-	http *http.Client
-}
+type Client struct{ opts Options }
 
-// New returns a client. The order of the chain matters: the gate comes before the
-// clock, so that waiting is no timeout; a redirect goes through the gate again; what
-// is observed is what is really sent.
-func New(opts Options) *Client {
-	var chain http.RoundTripper = once{next: opts.Transport}
-	chain = observed{provider: opts.Provider, account: opts.Account, observer: opts.Observer, next: chain}
-	chain = timed{timeout: opts.Timeout, next: chain}
-	chain = gated{gate: opts.Gate, next: chain}
-	return &Client{opts: opts, http: &http.Client{Transport: chain, CheckRedirect: checkRedirect}}
-}
+// New returns a client.
+func New(opts Options) *Client { return &Client{opts} }
 
 // Mask hides text from now on; see [providers.HTTP].
 func (c *Client) Mask(text string) { c.opts.Mask.Add(text) }
 
-// Do sends call and decodes the answer; see [providers.HTTP].
+// Do sends call and passes the answer to it; see [providers.HTTP].
 func (c *Client) Do(ctx context.Context, call providers.Call) error {
 	e := c.do(ctx, call)
 	if e == nil {
 		return nil
 	}
 	masked := *e
-	masked.Message, masked.ID = c.opts.Mask.String(e.Message), c.opts.Mask.String(e.ID)
-	// The cause may hold an address or a secret in its text; what callers look for
-	// in it is kept.
+	masked.Message, masked.ID = c.quote(e.Message, maxMessage), c.quote(e.ID, maxMessage)
+	// Another cause may hold an address or a secret in its text.
 	masked.Err = nil
 	for _, cause := range []error{providers.ErrNotAsked, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(e.Err, cause) {
@@ -85,115 +91,155 @@ func (c *Client) Do(ctx context.Context, call providers.Call) error {
 	return &masked
 }
 
+// do sends call, its redirects, and a repeat if a reused connection breaks.
 func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
-	req, err := c.request(ctx, call)
+	req, err := c.newRequest(call)
 	if err != nil {
 		return providers.Errorf(providers.ReasonInternal, "making the request: %w", err)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return sendFailure(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	sentAt := resp.Body.(*timedBody).sentAt
-	_ = level.Debug(c.opts.Logger).Log("msg", "answer", "method", req.Method, "status", resp.StatusCode, "took", time.Since(sentAt))
+	var (
+		credentials http.Header
+		authorized  bool             // credentials are those of the next request
+		broken      *providers.Error // why the request is repeated; nil if it is not
+	)
+	for redirects := 0; ; {
+		// The gate opens when the quota allows one request.
+		giveBack, err := c.opts.Gate.Wait(ctx)
+		if err != nil && broken != nil {
+			return broken
+		} else if err != nil {
+			return failure(err, false)
+		}
 
-	limited := func(time.Duration) {}
-	if resp.StatusCode == http.StatusTooManyRequests {
-		limited = c.opts.Gate.Limiting(RetryAfter(resp.Header, nil, time.Now()))
-	}
-	check := call.Check
-	if check == nil {
-		check = providers.CheckStatus
-	}
-	good := resp.StatusCode >= 200 && resp.StatusCode < 300
-	if good && call.Large {
-		if e := c.readLarge(ctx, resp, call.Decode); e != nil {
+		// The credentials come last, because a token may expire during the wait.
+		// Getting them may take a login: then the request waits again with them.
+		if call.Authorize != nil && !authorized {
+			opened := time.Now()
+			if credentials, err = call.Authorize(); err != nil {
+				giveBack()
+				e := failure(err, false)
+				c.block(e, call, opened)
+				return e
+			}
+			authorized = true
+			if time.Since(opened) > grantLifetime {
+				giveBack()
+				continue
+			}
+		}
+
+		// A repeat needs a fresh connection: other idle ones may be broken too.
+		if broken != nil {
+			(&http.Client{Transport: c.opts.Transport}).CloseIdleConnections()
+		}
+		x := c.send(ctx, req, credentials)
+		authorized = false
+		if x.err != nil {
+			e := failure(x.err, x.answered.Load())
+			if broken == nil && x.brokeReused() && (req.method == http.MethodGet || call.Login) {
+				broken = e
+				continue
+			}
 			return e
 		}
-		c.opts.Gate.Answered(sentAt)
+		_ = level.Debug(c.opts.Logger).Log("msg", "answer", "method", req.method, "status", x.resp.StatusCode, "took", time.Since(x.sentAt))
+
+		// A redirect is a request of its own.
+		next, e := req.redirect(x.resp)
+		if e == nil && next == nil {
+			return c.read(ctx, call, x)
+		}
+		x.close()
+		if redirects++; e == nil && redirects > maxRedirects {
+			e = redirectRefused("more than %d in a row", maxRedirects)
+		}
+		if e != nil {
+			return e
+		}
+		req, broken = next, nil
+	}
+}
+
+// read reads the answer, passes it to call and applies it to the gate.
+func (c *Client) read(ctx context.Context, call providers.Call, x *exchange) *providers.Error {
+	defer x.close()
+	wait := retryAfter(x.resp.Header, time.Now())
+	limited := x.resp.StatusCode == http.StatusTooManyRequests
+	if limited {
+		end := c.opts.Gate.BeginRateLimit(wait)
+		defer func() { end(wait) }()
+	}
+	text, err := c.parse(ctx, call, x)
+	if err == nil {
+		if !call.Login && !limited {
+			c.opts.Gate.Answer(x.sentAt)
+		}
 		return nil
 	}
-	body, err := io.ReadAll(limitBody(resp.Body, MaxBody))
-	limited(RetryAfter(resp.Header, body, time.Now()))
-	if err != nil && good {
-		return readFailure(err)
+	e := *answerFailure(err, x.resp.StatusCode) // a copy: the error may be a variable of the provider
+	if e.Status == 0 {
+		e.Status = x.resp.StatusCode
 	}
-	// An error status says enough by itself, whatever became of its body.
-	// Masked before it is looked at: a check cuts what it quotes, and a part of a
-	// secret could not be recognised any more.
-	answer := providers.Answer{Status: resp.StatusCode, Header: resp.Header, Body: []byte(c.opts.Mask.String(string(body)))}
-	if e := check(answer); e != nil {
-		return c.refused(e, answer)
+	if e.RetryAfter > 0 {
+		wait = min(e.RetryAfter, quota.MaxBlock)
+	} else if wait == 0 {
+		wait = retryAfterText(text[:min(len(text), maxBody)])
 	}
-	if call.Decode != nil {
-		if err := call.Decode(bytes.NewReader(body)); err != nil {
-			return readFailure(err)
+	e.RetryAfter = wait
+	e.Message += c.htmlPage(x.resp.Header, text)
+	if !limited {
+		c.block(&e, call, x.sentAt)
+	}
+	return &e
+}
+
+// parse reads the body within its bound and passes it to call. It returns the body
+// and the error of reading or of the call.
+func (c *Client) parse(ctx context.Context, call providers.Call, x *exchange) ([]byte, error) {
+	status := x.resp.StatusCode
+	ok := status/100 == 2
+	bound := int64(maxBody)
+	if ok && call.Large {
+		bound = maxLargeBody
+		x.clock.pause() // the wait for a slot is ours
+		select {
+		case c.opts.Slots <- struct{}{}:
+			defer func() { <-c.opts.Slots }()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
+		x.clock.resume()
 	}
-	if !call.Login {
-		c.opts.Gate.Answered(sentAt)
+	body := x.body(bound)
+	text, _ := io.ReadAll(body)
+	// A status that is no success counts, whatever became of its body.
+	if body.err != nil && ok {
+		return text, body.err
 	}
-	return nil
+	if status == http.StatusProxyAuthRequired {
+		return text, proxyRefused(status)
+	}
+	answer := providers.Answer{Status: status, Header: x.resp.Header, Body: text, Quote: c.quote}
+	if call.Parse != nil {
+		return text, call.Parse(answer)
+	}
+	return text, providers.CheckStatus(answer)
 }
 
-// refused completes an answer's error by what every provider has in common.
-func (c *Client) refused(e *providers.Error, answer providers.Answer) *providers.Error {
-	if e.RetryAfter == 0 {
-		e.RetryAfter = RetryAfter(answer.Header, answer.Body, time.Now())
+// block blocks the account after e if the provider limits requests or refuses the
+// credentials. An answer with status 429 has blocked it already.
+func (c *Client) block(e *providers.Error, call providers.Call, sentAt time.Time) {
+	switch {
+	case errors.Is(e, providers.ErrNotAsked):
+	case e.Reason == providers.ReasonRateLimited:
+		c.opts.Gate.BeginRateLimit(e.RetryAfter)(e.RetryAfter)
+	case e.Reason == providers.ReasonAuth && (call.Renewable == nil || !call.Renewable()):
+		c.opts.Gate.Refuse(sentAt)
 	}
-	if e.Reason == providers.ReasonRateLimited && answer.Status != http.StatusTooManyRequests {
-		// At once, so that no other request of the account that is on its way here
-		// is sent after this answer.
-		c.opts.Gate.RateLimited(e.RetryAfter)
-	}
-	return e
 }
 
-func (c *Client) readLarge(ctx context.Context, resp *http.Response, decode func(io.Reader) error) *providers.Error {
-	clock := resp.Body.(*timedBody).clock
-	clock.pause()
-	select {
-	case c.opts.Slots <- struct{}{}:
-	case <-ctx.Done():
-		return readFailure(ctx.Err())
-	}
-	defer func() { <-c.opts.Slots }()
-	clock.resume()
-	if err := decode(limitBody(resp.Body, MaxLargeBody)); err != nil {
-		return readFailure(err)
-	}
-	return nil
-}
-
-func (c *Client) request(ctx context.Context, call providers.Call) (*http.Request, error) {
-	method := call.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	target := strings.TrimSuffix(c.opts.BaseURL.String(), "/") + call.Path
-	if call.Query != "" {
-		target += "?" + call.Query
-	}
-	var body io.Reader
-	if call.Body != nil {
-		body = bytes.NewReader(call.Body)
-	}
-	if call.Authorize != nil {
-		ctx = context.WithValue(ctx, authorizeKey{}, call.Authorize)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	for key, values := range call.Header {
-		req.Header[key] = values
-	}
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", userAgent)
-	}
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", "application/json")
-	}
-	return req, nil
+// quote is [providers.Answer.Quote]. It masks first, because a part of a secret
+// cannot be recognised.
+func (c *Client) quote(text string, limit int) string {
+	return providers.OneLine(c.opts.Mask.String(text), limit)
 }

@@ -1,19 +1,21 @@
-// Package logging makes the exporter's logger from its flags, bridges it to
-// log/slog for exporter-toolkit, and keeps secrets out of it.
+// Package logging makes the exporter's logger from its flags. Lines are free of
+// secrets and control characters, also those of log/slog and the standard logger.
 package logging
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"path"
-	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -29,32 +31,69 @@ const (
 // New returns a logger that writes lines to w from the level debug, info, warn
 // or error on, in the format logfmt or json. Each line has ts (UTC, RFC 3339
 // with nanoseconds) and caller. It is safe for concurrent use; w need not be.
-func New(w io.Writer, lowest, format string) (log.Logger, error) {
+//
+// mask replaces the secrets in a finished line. It is not called for a line below
+// the level. [Printable] is applied after it.
+func New(w io.Writer, lowest, format string, mask func(string) string) (log.Logger, error) {
 	allowed, err := level.Parse(lowest)
 	if err != nil {
 		return nil, fmt.Errorf("unknown log level %q; use one of debug, info, warn, error", lowest)
 	}
+	w = log.NewSyncWriter(w)
 	var logger log.Logger
 	switch format {
 	case Logfmt:
-		logger = log.NewLogfmtLogger(log.NewSyncWriter(w))
+		logger = log.NewLogfmtLogger(writer(func(line string) error {
+			_, err := io.WriteString(w, Printable(mask(line)))
+			return err
+		}))
 	case JSON:
-		logger = log.NewJSONLogger(log.NewSyncWriter(w))
+		logger = log.NewJSONLogger(writer(func(line string) error {
+			masked := Printable(mask(line))
+			if masked != line && !json.Valid([]byte(masked)) {
+				// A secret can equal a number, or text across two values.
+				return log.NewJSONLogger(w).Log("msg", strings.TrimSpace(masked))
+			}
+			_, err := io.WriteString(w, masked)
+			return err
+		}))
 	default:
 		return nil, fmt.Errorf("unknown log format %q; use one of %s, %s", format, Logfmt, JSON)
 	}
-	logger = level.NewFilter(logger, level.Allow(allowed))
-	return log.With(logger, "ts", log.DefaultTimestampUTC, "caller", log.Valuer(caller)), nil
+	logger = log.With(logger, "ts", log.DefaultTimestampUTC, "caller", log.Valuer(caller))
+	return level.NewFilter(logger, level.Allow(allowed)), nil
 }
 
-// caller returns file and line of whoever logs. Unlike log.DefaultCaller it does
-// not depend on how many loggers are wrapped around each other.
+// writer is an io.Writer that is called with one line at a time.
+type writer func(line string) error
+
+func (w writer) Write(line []byte) (int, error) { return len(line), w(string(line)) }
+
+// Printable returns text with each character that a terminal may obey or not show
+// (escapes, other control characters, direction marks, invalid UTF-8) replaced by
+// its JSON escape, such as \u202e. Line feeds stay.
+func Printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || r != utf8.RuneError && unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			_, _ = fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
+}
+
+// caller returns file and line of the statement that logs. Unlike
+// log.DefaultCaller it does not depend on the number of wrapped loggers.
 func caller() any {
-	var counters [16]uintptr
+	var counters [24]uintptr
 	frames := runtime.CallersFrames(counters[:runtime.Callers(2, counters[:])])
 	for {
 		frame, more := frames.Next()
-		if !isLogging(frame.Function) {
+		if !loggers.MatchString(frame.Function) {
 			return path.Base(frame.File) + ":" + strconv.Itoa(frame.Line)
 		}
 		if !more {
@@ -63,38 +102,27 @@ func caller() any {
 	}
 }
 
-// machinery lists the packages that a message passes on its way.
-var machinery = []string{
-	"github.com/go-kit/log.",
-	"github.com/go-kit/log/level.",
-	"github.com/tjhop/slog-gokit.",
-	"log/slog.",
-	"log.",
-	reflect.TypeFor[masked]().PkgPath() + ".",
-}
+// loggers matches the functions that are not the caller.
+var loggers = regexp.MustCompile(`^(log|log/slog|github\.com/go-kit/log(/level)?|github\.com/tjhop/slog-gokit|github\.com/balance-exporter/balance_exporter/internal/logging)\.`)
 
-func isLogging(function string) bool {
-	return slices.ContainsFunc(machinery, func(p string) bool { return strings.HasPrefix(function, p) })
-}
-
-// Slog returns a logger for libraries that speak log/slog. The level filter, the
-// time and the caller are those of logger.
+// Slog returns a logger for libraries that use log/slog. The level filter, the time
+// and the caller are those of logger.
 func Slog(logger log.Logger) *slog.Logger {
-	return slog.New(handler{sloggokit.NewGoKitHandler(logger, slog.LevelDebug)})
+	return slog.New(sloggokit.NewGoKitHandler(fromSlog{logger}, slog.LevelDebug))
 }
 
-// handler takes time and caller out of records, for logger adds its own.
-type handler struct{ slog.Handler }
+// fromSlog removes the caller and time of log/slog, which come between the level
+// and the message.
+type fromSlog struct{ log.Logger }
 
-func (h handler) Handle(ctx context.Context, record slog.Record) error {
-	record.Time, record.PC = time.Time{}, 0
-	return h.Handler.Handle(ctx, record)
+func (l fromSlog) Log(keyvals ...any) error {
+	return l.Logger.Log(slices.Delete(keyvals, 2, slices.Index(keyvals, any(slog.MessageKey)))...)
 }
 
-func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return handler{h.Handler.WithAttrs(attrs)}
-}
-
-func (h handler) WithGroup(name string) slog.Handler {
-	return handler{h.Handler.WithGroup(name)}
+// RedirectStd makes the default loggers of log and log/slog use logger. Messages of
+// package log, such as those of net/http about a faulty connection, have the level
+// warn.
+func RedirectStd(logger log.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
+	slog.SetDefault(Slog(logger))
 }

@@ -1,5 +1,6 @@
-// Package quota is the arithmetic of a rate limit: pure functions on two
-// instants per account. It has no goroutine, no lock and no clock of its own.
+// Package quota is the arithmetic of an account's rate limit, cool-downs and
+// refused credentials: pure functions of one record and an instant. It has no
+// goroutine, no lock, no clock and no disk format.
 //
 // A [Limit] of 1 request per 1s with a burst of 5 is a bucket that holds 5
 // requests and gets one back each second. The bucket is described by the instant
@@ -8,15 +9,23 @@
 // more than 4 s ahead: 1 s.
 //
 // In any window of length w an account sends at most burst + w×requests/per
-// requests. Whoever sends must do so right after [Limit.Take]: a request that is
-// taken now and sent later could meet others in a window that it was not counted
-// in.
+// requests, provided that each request is sent right after [Limit.Take].
 package quota
 
 import "time"
 
-// MaxBlock bounds how long an account can be held by one answer.
+// MaxBlock is the longest time for which one answer can block an account.
 const MaxBlock = time.Hour
+
+// Back-off after an answer that names no time: from the first value, doubling to
+// the last, each lengthened by up to a fifth so that exporters do not retry in
+// step. The caller supplies that jitter, a random number from 0 to 1, because a
+// function of this package must give the same result when it runs again.
+const (
+	limitedBackOff = time.Second
+	failureBackOff = 5 * time.Second
+	maxBackOff     = 5 * time.Minute
+)
 
 // Limit is a rate limit. The zero value is no valid limit.
 type Limit struct {
@@ -40,67 +49,155 @@ func (l Limit) capacity() time.Duration {
 	return l.interval() * time.Duration(l.Burst)
 }
 
-// State is what is known of an account's quota. The zero value is a full bucket
+// Cause is why an account is blocked.
+type Cause string
+
+// The causes of a blocked account.
+const (
+	CauseNone        Cause = ""
+	CauseRateLimited Cause = "rate_limited" // the provider answered "too many requests"
+	CauseRefused     Cause = "auth"         // the provider refused the credentials
+)
+
+// Account is the quota record of one account. The zero value is a full bucket
 // that is not blocked.
-type State struct {
+type Account struct {
 	FullAt       time.Time // when the bucket will be full again
 	BlockedUntil time.Time // nothing may be sent before
+	Cause        Cause     // of BlockedUntil
+	Limited      int       // answers "too many requests" in a row
+	Refused      int       // answers "unauthorized" in a row
+	LimitedAt    time.Time // when the last "too many requests" arrived
 }
 
-// Take takes one request from the bucket at now. It returns the state after it
-// and 0, or the unchanged state and how long to wait before asking again.
-func (l Limit) Take(s State, now time.Time) (State, time.Duration) {
-	s = l.sane(s, now)
-	if wait := s.BlockedUntil.Sub(now); wait > 0 {
-		return s, wait
+// Blocked reports whether nothing may be sent at now.
+func (a Account) Blocked(now time.Time) bool { return a.BlockedUntil.After(now) }
+
+// Take takes one request from the bucket. It returns the record after it and 0,
+// or the record without it and how long to wait before the next try.
+func (l Limit) Take(a Account, now time.Time) (Account, time.Duration) {
+	a = l.Mend(a, now)
+	if wait := a.BlockedUntil.Sub(now); wait > 0 {
+		return a, wait
 	}
-	fullAt := s.FullAt
+	fullAt := a.FullAt
 	if fullAt.Before(now) {
 		fullAt = now
 	}
 	fullAt = fullAt.Add(l.interval())
 	if wait := fullAt.Sub(now) - l.capacity(); wait > 0 {
-		return s, wait
+		return a, wait
 	}
-	s.FullAt = fullAt
-	return s, 0
+	a.FullAt = fullAt
+	return a, 0
 }
 
-// GiveBack puts a request back that was taken and will not be sent.
-func (l Limit) GiveBack(s State) State {
-	s.FullAt = s.FullAt.Add(-l.interval())
-	return s
+// GiveBack returns a request to the bucket that was taken at takenAt and will not
+// be sent. What came back to the bucket since then is not returned twice: a bucket
+// that was full meanwhile would otherwise hold more than the burst.
+func (l Limit) GiveBack(a Account, takenAt, now time.Time) Account {
+	if left := l.interval() - max(now.Sub(takenAt), 0); left > 0 {
+		a.FullAt = a.FullAt.Add(-left)
+	}
+	return a
 }
 
-// Used returns how many of the burst's requests are spent at now, from 0 to
-// Burst.
-func (l Limit) Used(s State, now time.Time) float64 {
-	s = l.sane(s, now)
-	ahead := s.FullAt.Sub(now)
+// Used returns how many requests of the burst are spent, from 0 to Burst.
+func (l Limit) Used(a Account, now time.Time) float64 {
+	ahead := l.Mend(a, now).FullAt.Sub(now)
 	if ahead <= 0 {
 		return 0
 	}
 	return float64(ahead) / float64(l.interval())
 }
 
-// sane mends a state from before a clock step: a bucket cannot be more than
-// empty, and no block is longer than MaxBlock.
-func (l Limit) sane(s State, now time.Time) State {
-	if latest := now.Add(l.capacity()); s.FullAt.After(latest) {
-		s.FullAt = latest
+// Mend corrects a record from before the clock was set back: a bucket cannot be
+// more than empty, and no block is longer than MaxBlock.
+func (l Limit) Mend(a Account, now time.Time) Account {
+	if latest := now.Add(l.capacity()); a.FullAt.After(latest) {
+		a.FullAt = latest
 	}
-	if latest := now.Add(MaxBlock); s.BlockedUntil.After(latest) {
-		s.BlockedUntil = latest
+	if latest := now.Add(MaxBlock); a.BlockedUntil.After(latest) {
+		a.BlockedUntil = latest
 	}
-	return s
+	return a
 }
 
-// Block returns s blocked for d, at most MaxBlock. A later end that is already
-// in force stays.
-func Block(s State, now time.Time, d time.Duration) State {
-	until := now.Add(min(d, MaxBlock))
-	if until.After(s.BlockedUntil) {
-		s.BlockedUntil = until
+// BeginRateLimit blocks the account at the first byte of an answer "too many
+// requests", for retryAfter or at least a second: the process may end before the
+// rest of the answer is read. Requests that were under way together are limited
+// together, and count once.
+func BeginRateLimit(a Account, now time.Time, retryAfter time.Duration) Account {
+	if !a.Blocked(now) || a.Cause != CauseRateLimited {
+		a.Limited++
 	}
-	return s
+	a.LimitedAt = now
+	return block(a, now, max(retryAfter, limitedBackOff), CauseRateLimited)
+}
+
+// EndRateLimit blocks the account after the last byte of that answer: for
+// retryAfter, or for a time that doubles with each such answer in a row if
+// retryAfter is 0.
+func EndRateLimit(a Account, now time.Time, retryAfter time.Duration, jitter float64) Account {
+	if retryAfter <= 0 {
+		retryAfter = backOff(limitedBackOff, a.Limited, jitter)
+	}
+	return block(a, now, retryAfter, CauseRateLimited)
+}
+
+// Refuse blocks the account after its credentials were refused, for a time that
+// doubles with each refusal in a row. Refusals that arrive while the account is
+// blocked for the same cause count once.
+func Refuse(a Account, now time.Time, jitter float64) Account {
+	if a.Cause == CauseRefused && a.Blocked(now) {
+		return a
+	}
+	a.Refused++
+	return block(a, now, backOff(failureBackOff, a.Refused, jitter), CauseRefused)
+}
+
+// Lift ends a block for refused credentials, because they have changed.
+func Lift(a Account) Account {
+	if a.Cause == CauseRefused {
+		a.BlockedUntil, a.Cause, a.Refused = time.Time{}, CauseNone, 0
+	}
+	return a
+}
+
+// Answer resets the back-offs after a good answer to a request that was sent at
+// sentAt. An answer to a request from before the last "too many requests" says
+// nothing about that.
+func Answer(a Account, sentAt time.Time) Account {
+	if sentAt.After(a.LimitedAt) {
+		a.Limited, a.Refused = 0, 0
+	}
+	return a
+}
+
+// BackOff returns how long to wait after n failures in a row that named no time.
+func BackOff(n int, jitter float64) time.Duration { return backOff(failureBackOff, n, jitter) }
+
+// block blocks the account for d, at most MaxBlock. A later end that is already
+// set stays. Of two causes at a time, "too many requests" counts until both have
+// passed: changed credentials must not end it.
+func block(a Account, now time.Time, d time.Duration, cause Cause) Account {
+	limited := a.Cause == CauseRateLimited && a.Blocked(now)
+	until := now.Add(min(d, MaxBlock))
+	later := until.After(a.BlockedUntil)
+	if later {
+		a.BlockedUntil = until
+	}
+	if cause == CauseRateLimited || later && !limited {
+		a.Cause = cause
+	}
+	return a
+}
+
+func backOff(first time.Duration, n int, jitter float64) time.Duration {
+	d := first
+	for ; n > 1 && d < maxBackOff; n-- {
+		d *= 2
+	}
+	d = min(d, maxBackOff)
+	return d + time.Duration(jitter*float64(d/5))
 }

@@ -1,76 +1,93 @@
 package secret
 
 import (
-	"cmp"
-	"slices"
+	"encoding/binary"
+	"strings"
+	"sync"
 )
 
-// keyLength is how many bytes of a pattern find it in an index. Every pattern is
-// at least that long because every secret is.
+// keyLength is the number of bytes of a pattern's key. No pattern is shorter,
+// because no secret is.
 const keyLength = minLength
 
-type key [keyLength]byte
-
-// index finds many patterns in a text in one pass. It is immutable.
+// index finds any number of patterns in a text in one pass. At each place the next
+// 4 bytes are the key of the shapes of all patterns that start with them, and one
+// look-up per shape finds out whether such a pattern is there. So neither many
+// patterns nor many with the same start, such as the tokens of all accounts, make
+// it slow.
 type index struct {
-	// starts holds the first two bytes of every pattern, one bit each. It
-	// dismisses nearly every place of an ordinary text without a look-up.
-	starts   [1 << 16 / 64]uint64
-	patterns map[key][]pattern
+	mu sync.RWMutex
+	// fmt shows unexported fields with a wrong verb, but not through two pointers.
+	*counts
 }
 
-// span is a part of a text, from start to before end.
-type span struct{ start, end int }
+type counts struct {
+	patterns map[pattern]int // each with the number of its uses
+	shapes   map[uint32]map[shape]int
+}
 
-func newIndex(texts []string) *index {
-	x := &index{patterns: make(map[key][]pattern)}
-	seen := make(map[pattern]bool)
-	for _, text := range texts {
-		if tooShort(text) {
-			continue
+// shape is a pattern without its text.
+type shape struct {
+	length        int
+	before, after bool
+}
+
+func newIndex() *index {
+	return &index{counts: &counts{map[pattern]int{}, map[uint32]map[shape]int{}}}
+}
+
+func key(s string) uint32 { return binary.LittleEndian.Uint32([]byte(s[:keyLength])) }
+
+// count adds n to the uses of each of patterns. One without a use is not found.
+func (x *index) count(patterns []pattern, n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, p := range patterns {
+		k := key(p.text)
+		if x.shapes[k] == nil {
+			x.shapes[k] = map[shape]int{}
 		}
-		for _, p := range forms(text) {
-			if seen[p] {
-				continue
-			}
-			seen[p] = true
-			k := key([]byte(p.text[:keyLength]))
-			x.patterns[k] = append(x.patterns[k], p)
-			word, bit := place(p.text[0], p.text[1])
-			x.starts[word] |= bit
+		count(x.patterns, p, n)
+		if count(x.shapes[k], shape{len(p.text), p.before, p.after}, n); len(x.shapes[k]) == 0 {
+			delete(x.shapes, k)
 		}
 	}
-	return x
 }
 
-func place(first, second byte) (word int, bit uint64) {
-	n := int(first)<<8 | int(second)
-	return n / 64, 1 << (n % 64)
+// count adds n to the count of k, and removes a count of 0.
+func count[K comparable](counts map[K]int, k K, n int) {
+	if counts[k] += n; counts[k] == 0 {
+		delete(counts, k)
+	}
 }
 
-// find returns where patterns are in s, in order, overlapping ones joined.
-func (x *index) find(s string) []span {
-	var found []span
+// mask returns s with every pattern replaced, overlapping ones by one <secret>.
+func (x *index) mask(s string) string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	var b strings.Builder
+	done := 0
 	for i := 0; i+keyLength <= len(s); i++ {
-		word, bit := place(s[i], s[i+1])
-		if x.starts[word]&bit == 0 {
-			continue
-		}
-		for _, p := range x.patterns[key([]byte(s[i:i+keyLength]))] {
-			if f, ok := p.at(s, i); ok {
-				found = append(found, f)
+		start, end := i, i // of all patterns here
+		for l := range x.shapes[key(s[i:])] {
+			if i+l.length <= len(s) {
+				if p := (pattern{s[i : i+l.length], l.before, l.after}); x.patterns[p] > 0 {
+					from, to := p.at(s, i)
+					start, end = min(start, from), max(end, to)
+				}
 			}
 		}
-	}
-	// A pattern can reach back to before an earlier one.
-	slices.SortFunc(found, func(a, b span) int { return cmp.Compare(a.start, b.start) })
-	joined := found[:0]
-	for _, f := range found {
-		if n := len(joined); n > 0 && f.start < joined[n-1].end {
-			joined[n-1].end = max(joined[n-1].end, f.end)
-			continue
+		if end > i && start >= done {
+			b.WriteString(s[done:start])
+			b.WriteString(hidden)
 		}
-		joined = append(joined, f)
+		if end > i {
+			done = max(done, end)
+		}
 	}
-	return joined
+	if done == 0 {
+		return s
+	}
+	b.WriteString(s[done:])
+	return b.String()
 }

@@ -1,103 +1,78 @@
 package secret
 
-import (
-	"slices"
-	"strings"
-	"sync"
-	"unicode/utf8"
-)
+import "sync"
 
-const (
-	// minLength is the length in characters below which a text is not hidden:
-	// it would turn up by chance everywhere.
-	minLength = 4
-	// keptAdded bounds the texts of Add, which come and go with every login.
-	keptAdded = 64
-)
-
-// Mask replaces secrets in texts by <secret>, whether they stand there raw,
-// URL-encoded, JSON-escaped or in base64. It is safe for concurrent use; a nil
-// *Mask replaces nothing.
+// Mask replaces secrets in texts by <secret>, whether they are raw, URL-encoded, in
+// base64, or escaped for JSON, Go or a log line. There is one for each account, and
+// one of them all for the log of the process. It does no I/O, is safe for concurrent
+// use, and is never printed. A nil *Mask replaces nothing.
 //
-// Of a secret in a file, earlier contents stay hidden too, the newest 64 of
-// them. Texts shorter than 4 characters are not hidden.
+// It hides the newest 64 contents of each file and the newest 64 texts of Add,
+// except texts shorter than 4 characters.
 type Mask struct {
-	values []*Value
-
-	mu          sync.Mutex
-	generations []uint64 // of values, as they are in index
-	added       []string // newest last
-	index       *index   // nil: to be built
+	unprintable
+	index  *index
+	added  *Value // its contents are the texts of Add
+	mu     sync.Mutex
+	values map[*Value]bool
 }
 
-// NewMask returns a Mask that hides values and, when their files change, the new
-// contents. Nil values are allowed.
+// NewMask returns a Mask that hides the contents of values, also future ones. Nil
+// values are allowed.
 func NewMask(values ...*Value) *Mask {
-	return &Mask{values: slices.Clone(values), generations: make([]uint64, len(values))}
+	m := &Mask{index: newIndex(), added: &Value{}}
+	m.hide(values)
+	return m
 }
 
-// Add hides text, such as a token received at run time. The newest 64 texts are
-// kept.
+// Replace hides what masks hide, now and later, instead of the values before. Nil
+// masks are allowed.
+func (m *Mask) Replace(masks ...*Mask) {
+	var values []*Value
+	for _, mask := range masks {
+		if mask != nil {
+			mask.mu.Lock()
+			for v := range mask.values {
+				values = append(values, v)
+			}
+			mask.mu.Unlock()
+		}
+	}
+	m.hide(values)
+}
+
+// hide hides values and the texts of Add, and nothing else.
+func (m *Mask) hide(values []*Value) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.values
+	m.values = make(map[*Value]bool, len(values)+1)
+	for _, v := range append(values, m.added) {
+		if v != nil && !m.values[v] {
+			if m.values[v] = true; !old[v] {
+				v.hideIn(m.index, 1)
+			}
+		}
+	}
+	for v := range old {
+		if !m.values[v] {
+			v.hideIn(m.index, -1)
+		}
+	}
+}
+
+// Add hides text, such as a token received at run time.
 func (m *Mask) Add(text string) {
-	if m == nil || tooShort(text) {
-		return
+	if m != nil {
+		m.added.set(text)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if i := slices.Index(m.added, text); i >= 0 {
-		m.added = append(slices.Delete(m.added, i, i+1), text)
-		return
-	}
-	if len(m.added) == keptAdded {
-		m.added = slices.Delete(m.added, 0, 1)
-	}
-	m.added = append(m.added, text)
-	m.index = nil
 }
 
-// String returns s with every secret replaced by <secret>. Secrets that overlap
-// are replaced together.
+// String returns s with every secret replaced by <secret>, overlapping ones by one.
+// It takes time in proportion to the length of s, however many secrets there are.
 func (m *Mask) String(s string) string {
-	if m == nil || s == "" {
+	if m == nil {
 		return s
 	}
-	found := m.current().find(s)
-	if len(found) == 0 {
-		return s
-	}
-	var b strings.Builder
-	end := 0
-	for _, f := range found {
-		b.WriteString(s[end:f.start])
-		b.WriteString(hidden)
-		end = f.end
-	}
-	b.WriteString(s[end:])
-	return b.String()
+	return m.index.mask(s)
 }
-
-// current returns the index of everything that is to be hidden now.
-func (m *Mask) current() *index {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i, v := range m.values {
-		if generation, _ := v.history(); generation != m.generations[i] {
-			m.index = nil
-		}
-	}
-	if m.index != nil {
-		return m.index
-	}
-	texts := slices.Clone(m.added)
-	for i, v := range m.values {
-		generation, contents := v.history()
-		m.generations[i] = generation
-		for _, content := range contents {
-			texts = append(texts, *content)
-		}
-	}
-	m.index = newIndex(texts)
-	return m.index
-}
-
-func tooShort(text string) bool { return utf8.RuneCountInString(text) < minLength }

@@ -1,177 +1,198 @@
 // Package secret holds secrets so that they can be used and never shown: a
-// [Value] masks itself wherever it is printed, and a [Mask] finds secrets in
-// texts that others have written.
+// [Value] prints as <secret>, and a [Mask] replaces secrets in other texts.
 package secret
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+	"unicode"
+
+	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// hidden stands wherever a secret would have been.
+	// hidden is shown instead of a secret.
 	hidden = "<secret>"
-	// maxFileSize bounds what is read as a secret, so that a wrong path such as
-	// a log file is an error and not a header of gigabytes.
+	// maxFileSize is in bytes. It makes a wrong path, such as that of a log file,
+	// an error instead of a header of gigabytes.
 	maxFileSize = 64 << 10
-	// keptContents bounds how many earlier contents of a file are remembered
-	// for masking.
-	keptContents = 64
-	// settled is the age at which a file's time of change is trusted. A younger
-	// file is read again: with coarse time stamps it may have been written twice
-	// in one tick.
-	settled = 2 * time.Second
+	// maxRead bounds the wait for a file on a mount that hangs.
+	maxRead = 5 * time.Second
+	// maxTexts is how many contents of a file stay hidden, and how many texts of
+	// [Mask.Add], which change with every login.
+	maxTexts = 64
 )
 
-// Value is a secret given inline or as a file. It shows itself as <secret> in
-// every verb of fmt and in JSON, YAML and text. A nil *Value is a secret that is
-// not set. It is safe for concurrent use.
+// unprintable makes what embeds it print as <secret> with every verb of fmt and in
+// JSON, YAML and text.
+type unprintable struct{}
+
+func (unprintable) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+func (unprintable) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Value is a secret given inline or as a file. It is never printed. A nil *Value is
+// a secret that is not set. It is safe for concurrent use.
 type Value struct {
-	path string // "" for inline
+	unprintable
+	path string
+	read func(path string) (string, error) // nil for an inline secret
+	// current is nil before the first good content. fmt calls no method of an
+	// unexported field, but does not follow this pointer either.
+	current atomic.Pointer[content]
 
-	mu sync.Mutex
-	// contents are the good contents, newest last; none until the first. They
-	// are pointers because fmt follows no pointer to a string: a Value that is
-	// printed past its methods (a copy, an unexported field) shows addresses.
-	contents   []*string
+	reads singleflight.Group
+	start atomic.Int64 // of the read in progress in Unix nanoseconds; 0 for none
+
+	mu      sync.Mutex // not held during I/O; locked before an index
+	indexes []*index   // that hide the secret
+}
+
+type content struct {
+	texts      []formsOf // the newest last, each once, at most maxTexts
 	generation uint64
-	seen       os.FileInfo // the file as it was when last read; nil: read it
 }
 
-// Inline returns the secret text, as it is.
+type formsOf struct {
+	text     string
+	patterns []pattern
+}
+
+// Inline returns the secret text, trimmed by [Trim].
 func Inline(text string) *Value {
-	return &Value{contents: []*string{&text}, generation: 1}
+	v := &Value{}
+	v.set(Trim(text))
+	return v
 }
 
-// File returns the secret in the file at path, without surrounding white space.
-// It reads nothing yet.
-func File(path string) *Value {
-	return &Value{path: path}
+// File returns the secret in the regular file at path, at most 64 KiB, trimmed by
+// [Trim]. It does not read the file yet.
+func File(path string) *Value { return &Value{path: path, read: readFile} }
+
+// Trim returns text without surrounding white space and byte order marks, which
+// editors and shells add to secrets.
+func Trim(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
 }
 
-// Get returns the secret; "" for a nil Value. A file is read again when it has
-// changed. While it cannot be read or is empty, as happens when it is being
-// replaced, the last good content is returned; it is an error if there was none.
-// The error names the path and never the content.
+// Get reads the file as [Value.Refresh] does and returns the secret; "" for a nil
+// Value. While the file is missing, empty or faulty, as during a rotation, Get returns
+// the last good content. Only without one it returns an error, which names the path
+// and never shows the content.
 func (v *Value) Get() (string, error) {
-	if v == nil {
-		return "", nil
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	err := v.refresh()
-	if n := len(v.contents); n > 0 {
-		return *v.contents[n-1], nil
+	err := v.Refresh()
+	if c := v.content(); c.generation > 0 {
+		return c.texts[len(c.texts)-1].text, nil
 	}
 	return "", err
 }
 
-// Generation looks at the file and returns a number that has increased if the
-// content differs from what it was. It is 0 while there never was a content,
-// and constant for an inline secret.
-func (v *Value) Generation() uint64 {
-	if v == nil {
-		return 0
+// Refresh reads the file, for at most 5 seconds, and returns why it cannot be used,
+// even if Get still returns the last good content. Concurrent calls share one read;
+// while a read takes longer than that, they return an error at once.
+func (v *Value) Refresh() error {
+	if v == nil || v.read == nil {
+		return nil
 	}
+	read := v.reads.DoChan("", func() (any, error) {
+		v.start.Store(time.Now().UnixNano())
+		defer v.start.Store(0)
+		text, err := v.read(v.path)
+		if err == nil {
+			v.set(text)
+		}
+		return nil, err
+	})
+	wait := maxRead
+	if start := v.start.Load(); start > 0 {
+		wait -= time.Since(time.Unix(0, start))
+	}
+	select {
+	case result := <-read:
+		return result.Err
+	case <-time.After(wait):
+		return fmt.Errorf("reading the secret file %s takes longer than %s; check the disk or mount that it is on", v.path, maxRead)
+	}
+}
+
+// Generation returns how many contents were read so far: 0 before the first, and
+// always 1 for an inline secret. It does no I/O and takes no lock.
+func (v *Value) Generation() uint64 { return v.content().generation }
+
+func (v *Value) content() content {
+	if v != nil {
+		if c := v.current.Load(); c != nil {
+			return *c
+		}
+	}
+	return content{}
+}
+
+// set makes text the content. The indexes hide it before a caller can get it.
+func (v *Value) set(text string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	_ = v.refresh() // the generation stays when the file cannot be read
-	return v.generation
+	old := v.content()
+	n := len(old.texts)
+	if n > 0 && old.texts[n-1].text == text {
+		return
+	}
+	texts := append(slices.Clone(old.texts), formsOf{text, forms(text)})
+	drop := slices.IndexFunc(texts, func(f formsOf) bool { return f.text == text })
+	if drop == n && n == maxTexts {
+		drop = 0
+	}
+	for _, x := range v.indexes {
+		x.count(texts[n].patterns, 1)
+		if drop < n {
+			x.count(texts[drop].patterns, -1)
+		}
+	}
+	if drop < n {
+		texts = slices.Delete(texts, drop, drop+1)
+	}
+	v.current.Store(&content{texts, old.generation + 1})
 }
 
-// Path returns the path of the file, "" for an inline secret.
-func (v *Value) Path() string {
-	if v == nil {
-		return ""
-	}
-	return v.path
-}
-
-// history looks at the file and returns the generation with the contents up to
-// now, the newest last. The slice must not be changed.
-func (v *Value) history() (uint64, []*string) {
-	if v == nil {
-		return 0, nil
-	}
+// hideIn makes x hide the secret, now and later, if n is 1, and no longer if n is -1.
+func (v *Value) hideIn(x *index, n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	_ = v.refresh() // what cannot be read need not be hidden
-	return v.generation, v.contents
+	v.indexes = slices.DeleteFunc(v.indexes, func(known *index) bool { return known == x })
+	if n > 0 {
+		v.indexes = append(v.indexes, x)
+	}
+	for _, f := range v.content().texts {
+		x.count(f.patterns, n)
+	}
 }
 
-// refresh reads the file if it has changed.
-func (v *Value) refresh() error {
-	if v.path == "" {
-		return nil
-	}
-	info, err := os.Stat(v.path)
+func readFile(path string) (string, error) {
+	// Without O_NONBLOCK, opening a named pipe waits for a writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		v.seen = nil
-		return fmt.Errorf("cannot read the secret file: %w; create it or correct the path", err)
-	}
-	if v.seen != nil && unchanged(v.seen, info) {
-		return nil
-	}
-	v.seen = nil
-	text, err := read(v.path, info)
-	if err != nil {
-		return err
-	}
-	if time.Since(info.ModTime()) > settled {
-		v.seen = info
-	}
-	if n := len(v.contents); n > 0 && *v.contents[n-1] == text {
-		return nil
-	}
-	// A new slice each time: history hands out the old one.
-	kept := v.contents[max(0, len(v.contents)+1-keptContents):]
-	v.contents = append(append(make([]*string, 0, len(kept)+1), kept...), &text)
-	v.generation++
-	return nil
-}
-
-func unchanged(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-func read(path string, info os.FileInfo) (string, error) {
-	if !info.Mode().IsRegular() {
-		// Reading a pipe or a terminal would wait for ever.
-		return "", fmt.Errorf("secret file %s is no regular file; name a file that holds the secret", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot read the secret file: %w; let the exporter's user read it", err)
+		return "", fmt.Errorf("cannot read the secret file: %w; correct the path or the permissions", err)
 	}
 	defer func() { _ = f.Close() }() // nothing was written
-	content, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", fmt.Errorf("secret file %s is not a regular file; name a file that contains the secret", path)
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	text := Trim(string(raw))
+	switch {
+	case err != nil:
 		return "", fmt.Errorf("cannot read the secret file: %w", err)
-	}
-	if len(content) > maxFileSize {
-		return "", fmt.Errorf("secret file %s is larger than %d bytes; name a file that holds only the secret", path, maxFileSize)
-	}
-	text := strings.TrimSpace(string(content))
-	if text == "" {
+	case len(raw) > maxFileSize:
+		return "", fmt.Errorf("secret file %s is larger than %d bytes; name a file that contains only the secret", path, maxFileSize)
+	case text == "":
 		return "", fmt.Errorf("secret file %s is empty; write the secret into it", path)
 	}
 	return text, nil
 }
-
-// String returns <secret>.
-func (v *Value) String() string {
-	if v == nil {
-		return "<nil>"
-	}
-	return hidden
-}
-
-// Format writes <secret> for every verb and flag.
-func (v *Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
-
-// MarshalText returns <secret>. JSON and YAML use it too.
-func (v *Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }

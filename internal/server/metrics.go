@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// timeoutHeader carries the time that Prometheus gives a scrape, in seconds:
+// timeoutHeader carries the scrape timeout of Prometheus, in seconds:
 // https://prometheus.io/docs/instrumenting/writing_exporters/
 const (
 	timeoutHeader  = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -21,7 +22,7 @@ const (
 	maxTimeout     = 10 * time.Minute
 )
 
-// partExporter is the part of the metrics that is about the exporter itself.
+// partExporter selects the metrics about the exporter itself.
 const partExporter = "exporter"
 
 // kindOfPart maps the values of collect[] to kinds of source.
@@ -32,20 +33,38 @@ var kindOfPart = map[string]providers.Kind{
 }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
-	parts, err := partsOf(r.URL.Query()["collect[]"])
+	// Query would ignore what it cannot parse, and refresh and show everything.
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		say(w, http.StatusBadRequest, "cannot parse the query: "+err.Error())
+		return
+	}
+	parts, err := partsOf(query["collect[]"])
 	if err != nil {
 		say(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(r.Context(), scrapeTime(r.Header.Get(timeoutHeader), s.opts.TimeoutOffset))
+	available := scrapeTime(r.Header.Get(timeoutHeader), s.opts.TimeoutOffset)
+	ctx, cancel := context.WithTimeout(r.Context(), available)
 	defer cancel()
-	s.opts.Refresh(ctx, parts.Kinds)
-	s.debug("msg", "scrape", "waited", time.Since(start), "remote", r.RemoteAddr)
-	s.opts.Serve(w, r, parts)
+	reserve := min(time.Duration(s.reserve.Load()), available/2)
+	refresh, done := context.WithTimeout(ctx, available-reserve)
+	defer done()
+	s.opts.Refresh(refresh, parts.Kinds)
+	refreshed := time.Now()
+	s.debug("msg", "scrape", "waited", refreshed.Sub(start), "remote", r.RemoteAddr)
+	s.opts.Serve(w, r.WithContext(ctx), parts)
+	s.learn(time.Since(refreshed))
 }
 
-// partsOf returns what the values of collect[] pick; everything if there are none.
+// learn updates the reserve with the time that a scrape took to render and write. A
+// longer time counts at once, a shorter one little by little.
+func (s *Server) learn(took time.Duration) {
+	s.reserve.Store(int64(max(took, time.Duration(s.reserve.Load())*9/10)))
+}
+
+// partsOf returns the parts that the values of collect[] select; all without values.
 func partsOf(names []string) (exposition.Parts, error) {
 	if len(names) == 0 {
 		return exposition.Parts{Kinds: providers.Kinds(), Own: true}, nil
@@ -65,11 +84,11 @@ func partsOf(names []string) (exposition.Parts, error) {
 	return parts, nil
 }
 
-// scrapeTime returns how long a scrape may take: what Prometheus says less offset,
-// and never below 0.
+// scrapeTime returns how long a scrape may take: the timeout that Prometheus sends,
+// less offset, at least 0.
 func scrapeTime(header string, offset time.Duration) time.Duration {
 	timeout := defaultTimeout
-	if s, err := strconv.ParseFloat(strings.TrimSpace(header), 64); err == nil && s > 0 {
+	if s, err := strconv.ParseFloat(strings.TrimSpace(header), 64); err == nil && s >= 0 {
 		timeout = time.Duration(min(s, maxTimeout.Seconds()) * float64(time.Second))
 	}
 	return max(timeout-offset, 0)

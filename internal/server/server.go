@@ -1,10 +1,12 @@
-// Package server answers HTTP: metrics, the status page, health and reload.
+// Package server serves HTTP: metrics, the status page, health and reload.
 package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,8 +20,8 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// Bounds on what a client may take. A scrape may wait for its deadline, so the
-// answer has no bound here; the exposition sets one when it starts to write.
+// Bounds on slow clients. A scrape may wait until its deadline, so there is no bound on
+// the answer here; the exposition sets one when it starts to write.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second
@@ -30,29 +32,46 @@ const (
 // Options configure a [Server]. All fields are required.
 type Options struct {
 	TelemetryPath string
-	// TimeoutOffset is taken off the time that Prometheus gives a scrape.
+	// TimeoutOffset is subtracted from the scrape timeout that Prometheus sends.
 	TimeoutOffset time.Duration
-	// Refresh brings the given kinds up to date, as far as it can until ctx ends.
+	// Refresh refreshes the sources of the given kinds that are due, until ctx ends.
 	Refresh func(ctx context.Context, kinds []providers.Kind)
-	// Serve writes metrics.
+	// Serve writes metrics; the request's context has the deadline of the scrape.
 	Serve func(w http.ResponseWriter, r *http.Request, parts exposition.Parts)
-	// Status tells the state of every account.
+	// Status returns the state of every account.
 	Status func() []snapshot.Account
 	// Reload loads the configuration again.
 	Reload func() error
-	// Demo says so on the status page.
+	// Demo marks the status page as a demo.
 	Demo   bool
 	Logger log.Logger
 }
 
-// Server answers HTTP. Create one with [New].
+// Server serves HTTP. Create one with [New].
 type Server struct {
 	opts     Options
 	stopping atomic.Bool
+	// reserve is how long a scrape needs after its refreshes, in nanoseconds.
+	reserve atomic.Int64
 }
 
 // New returns a server.
 func New(opts Options) *Server { return &Server{opts: opts} }
+
+// CheckPath returns what is wrong with a path for the metrics; nil for nothing.
+func CheckPath(telemetryPath string) error {
+	switch {
+	case !strings.HasPrefix(telemetryPath, "/"):
+		return errors.New("must start with /")
+	case strings.HasPrefix(telemetryPath, "/-/"):
+		return errors.New("must not be below /-/, which has the health and reload endpoints")
+	case strings.ContainsAny(telemetryPath, " {}?#%"):
+		return errors.New("must not contain spaces or any of {}?#%")
+	case telemetryPath != path.Clean(telemetryPath) && telemetryPath != path.Clean(telemetryPath)+"/":
+		return errors.New("must be a clean path, without //, /./ or /../; for example /metrics")
+	}
+	return nil
+}
 
 // HTTP returns the server for a listener, with its bounds on slow clients.
 func (s *Server) HTTP() *http.Server {
@@ -66,11 +85,11 @@ func (s *Server) HTTP() *http.Server {
 	}
 }
 
-// Stopping makes the server not ready, for the time in which it still answers.
+// Stopping makes /-/ready fail while the last scrapes are served.
 func (s *Server) Stopping() { s.stopping.Store(true) }
 
-// Routes returns the handler of all paths. No path but that of the metrics causes
-// a provider to be asked.
+// Routes returns the handler of all paths. Only that of the metrics causes requests to
+// providers.
 func (s *Server) Routes() http.Handler {
 	mux := http.NewServeMux()
 	metrics := s.opts.TelemetryPath
@@ -80,7 +99,8 @@ func (s *Server) Routes() http.Handler {
 	mux.HandleFunc("GET "+metrics, s.metrics)
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "healthy") })
 	mux.HandleFunc("GET /-/ready", s.ready)
-	mux.HandleFunc("POST /-/reload", s.reload)
+	// A page of another origin must not reload the configuration in a browser.
+	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.reload)))
 	if s.opts.TelemetryPath != "/" {
 		mux.HandleFunc("GET /{$}", s.statusPage)
 	}
@@ -97,17 +117,17 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
 	if err := s.opts.Reload(); err != nil {
-		say(w, http.StatusInternalServerError, "the configuration was not reloaded, the one before stays in force: "+err.Error())
+		say(w, http.StatusInternalServerError, "configuration not reloaded, the previous one stays active: "+err.Error())
 		return
 	}
-	say(w, http.StatusOK, "the configuration was reloaded")
+	say(w, http.StatusOK, "configuration reloaded")
 }
 
 func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	_, _ = w.Write([]byte(text + "\n")) // a client that is gone is no fault of ours
+	_, _ = w.Write([]byte(text + "\n")) // the client may have gone
 }
 
 func (s *Server) debug(keyvals ...any) { _ = level.Debug(s.opts.Logger).Log(keyvals...) }

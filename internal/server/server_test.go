@@ -64,9 +64,10 @@ func TestDeadlineOfAScrape(t *testing.T) {
 		"":      9500 * time.Millisecond,
 		"10":    9500 * time.Millisecond,
 		"30.25": 29750 * time.Millisecond,
+		"0.6":   100 * time.Millisecond,
 		"0.5":   0,
 		"0.1":   0,
-		"0":     9500 * time.Millisecond,
+		"0":     0,
 		"-3":    9500 * time.Millisecond,
 		"soon":  9500 * time.Millisecond,
 		"NaN":   9500 * time.Millisecond,
@@ -93,13 +94,89 @@ func TestParts(t *testing.T) {
 	w := do(h, http.MethodGet, "/metrics?collect[]=price", "")
 	assert.Equal(t, http.StatusBadRequest, w.Code)
 	assert.Equal(t, "unknown part \"price\" in collect[]: expected balances, prices, subscribers or exporter\n", w.Body.String())
-	assert.Equal(t, 2, s.served)
+	for _, query := range []string{"collect[]=bogus;a", "%zz", "collect[]=balances&%zz=1"} {
+		assert.Equal(t, http.StatusBadRequest, do(h, http.MethodGet, "/metrics?"+query, "").Code, query)
+	}
+	assert.Equal(t, 2, s.served, "a bad query refreshes and shows nothing")
+}
+
+func TestReloadFromAnotherOriginIsRefused(t *testing.T) {
+	reloads := 0
+	h := server.New(server.Options{
+		TelemetryPath: "/metrics", Logger: log.NewNopLogger(),
+		Reload: func() error { reloads++; return nil },
+	}).Routes()
+	for _, c := range []struct {
+		name   string
+		header http.Header
+		code   int
+	}{
+		{"curl", nil, 200},
+		{"same origin", http.Header{"Sec-Fetch-Site": {"same-origin"}}, 200},
+		{"cross site", http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"same site", http.Header{"Sec-Fetch-Site": {"same-site"}}, 403},
+		{"old browser", http.Header{"Origin": {"https://evil.example"}}, 403},
+	} {
+		req := httptest.NewRequest(http.MethodPost, "/-/reload", nil)
+		req.Header = c.header
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, req)
+		assert.Equal(t, c.code, w.Code, c.name)
+	}
+	assert.Equal(t, 2, reloads)
+}
+
+func TestCheckPath(t *testing.T) {
+	for _, good := range []string{"/", "/metrics", "/a/b.c", "/a/"} {
+		assert.NoError(t, server.CheckPath(good), good)
+	}
+	for bad, want := range map[string]string{
+		"":           "must start with /",
+		"metrics":    "must start with /",
+		"/-/ready":   "must not be below /-/, which has the health and reload endpoints",
+		"/a b":       "must not contain spaces or any of {}?#%",
+		"/{x}":       "must not contain spaces or any of {}?#%",
+		"/m?a":       "must not contain spaces or any of {}?#%",
+		"//metrics":  "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/../m":      "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/./":        "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/a/../b":    "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/metrics//": "must be a clean path, without //, /./ or /../; for example /metrics",
+	} {
+		assert.EqualError(t, server.CheckPath(bad), want, bad)
+	}
+}
+
+// A scrape stops waiting for refreshes early enough to render and write, as long as
+// the last one took.
+func TestTimeToRenderIsReserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var waited, left []time.Duration
+		h := server.New(server.Options{
+			TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
+			Refresh: func(ctx context.Context, _ []providers.Kind) {
+				deadline, _ := ctx.Deadline()
+				waited = append(waited, time.Until(deadline))
+			},
+			Serve: func(_ http.ResponseWriter, r *http.Request, _ exposition.Parts) {
+				deadline, _ := r.Context().Deadline()
+				left = append(left, time.Until(deadline))
+				time.Sleep(2 * time.Second)
+			},
+		}).Routes()
+		for range 2 {
+			do(h, http.MethodGet, "/metrics", "10")
+		}
+		do(h, http.MethodGet, "/metrics", "2")
+		assert.Equal(t, []time.Duration{9500 * time.Millisecond, 7500 * time.Millisecond, 750 * time.Millisecond}, waited)
+		assert.Equal(t, []time.Duration{9500 * time.Millisecond, 9500 * time.Millisecond, 1500 * time.Millisecond}, left)
+	})
 }
 
 // What net/http has to say, of a failed TLS handshake for one, is a line like others.
 func TestErrorsOfConnectionsAreLogged(t *testing.T) {
 	var out strings.Builder
-	logger, err := logging.New(&out, "info", logging.JSON)
+	logger, err := logging.New(&out, "info", logging.JSON, func(line string) string { return line })
 	require.NoError(t, err)
 	srv := server.New(server.Options{TelemetryPath: "/metrics", Logger: logger})
 	srv.HTTP().ErrorLog.Printf("http: TLS handshake error from %s: EOF", "127.0.0.1:1")
@@ -122,7 +199,7 @@ func TestOtherRoutes(t *testing.T) {
 		{http.MethodHead, "/-/healthy", 200, ""},
 		{http.MethodGet, "/-/ready", 200, "ready\n"},
 		{http.MethodGet, "/-/reload", 405, "Method Not Allowed\n"},
-		{http.MethodPost, "/-/reload", 500, "the configuration was not reloaded, the one before stays in force: no such file\n"},
+		{http.MethodPost, "/-/reload", 500, "configuration not reloaded, the previous one stays active: no such file\n"},
 		{http.MethodPost, "/metrics", 405, "Method Not Allowed\n"},
 		{http.MethodGet, "/debug/pprof/", 404, "404 page not found\n"},
 		{http.MethodGet, "/nonsense", 404, "404 page not found\n"},
@@ -145,11 +222,11 @@ func TestStatusPage(t *testing.T) {
 		h, _ := routes(&scrapes{}, []snapshot.Account{{
 			Provider: "8x8", Account: `<b>messaging</b>`, Billing: providers.BillingPrepaid,
 			Limit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5}, QuotaUsed: 2, PlannedPerSecond: 2,
-			CooldownUntil: now.Add(90 * time.Second), CooldownReason: providers.ReasonRateLimited,
+			CooldownUntil: now.Add(90 * time.Second), CooldownReason: quota.CauseRateLimited,
 			Sources: []snapshot.Source{{
 				Part: providers.Part{Kind: providers.KindBalance, Interval: time.Minute},
 				Up:   true, LastSuccess: now.Add(-75 * time.Second), LastTry: now, NextDue: now.Add(30 * time.Second),
-				Balance: &providers.Balance{Amount: 149309.7985931, Currency: "USD"},
+				Balances: []providers.Balance{{Amount: 149309.7985931, Currency: "USD"}, {Amount: 5, Currency: "USD", Wallet: "promo"}},
 			}, {
 				Part:    providers.Part{Kind: providers.KindPrices, Interval: 25 * time.Hour},
 				LastTry: now,
@@ -168,12 +245,12 @@ func TestStatusPage(t *testing.T) {
 		assert.NotContains(t, w.Body.String(), "<b>messaging")
 		text := strings.Join(strings.Fields(regexp.MustCompile(`(?s)<style>.*</style>|<[^>]*>`).ReplaceAllString(w.Body.String(), " ")), " ")
 		assert.Equal(t, "balance_exporter balance_exporter development build · 2000-01-01 00:00:00 UTC Metrics Health Readiness Documentation "+
-			"&lt;b&gt;messaging&lt;/b&gt; 8x8 · prepaid Quota: 40 % 2 of 5 used, 1 back per second · requests demanded: 7200 per hour above the limit: values get older than their interval "+
-			"Cool-down: nothing is sent for 1m 30s (rate_limited) "+
-			"balance works Value 149309.7985931 USD Last read 1m 15s ago Next at the first scrape in 30s Interval 1m "+
-			"prices fails Last read never Next at the next scrape Interval 1d 1h forbidden , 3 times in a row says &lt;no&gt; Id for the provider's support: c388daa9 "+
-			"fleet flolive Quota: 0 % 0 of 2 used, 2 back per second · requests demanded: 0 per hour "+
-			"subscribers not asked yet Last read never Next at the next scrape Interval 15m Subscribers 10: 5 fresh, 1 stale, 2 failed, 2 pending 80 % "+
-			"Values are read when Prometheus scrapes, at most once in their interval. This page asks no provider.", text)
+			"&lt;b&gt;messaging&lt;/b&gt; 8x8 · prepaid Quota: 40 % 2 of 5 used, 1 back per second · planned requests: 7200 per hour above the limit: values become older than their interval "+
+			"Cool-down: no requests for 1m 30s (rate_limited) "+
+			"balance up Value 149309.7985931 USD, promo 5 USD Last success 1m 15s ago Next at the first scrape in 30s Interval 1m "+
+			"prices failing Last success never Next at the next scrape Interval 1d 1h forbidden , 3 times in a row says &lt;no&gt; Error id for the provider's support: c388daa9 "+
+			"fleet flolive Quota: 0 % 0 of 2 used, 2 back per second · planned requests: 0 per hour "+
+			"subscribers not read yet Last success never Next at the next scrape Interval 15m Subscribers 10: 5 fresh, 1 stale, 2 failed, 2 pending 80 % "+
+			"Values are refreshed when Prometheus scrapes, at most once per interval. This page sends no requests to providers.", text)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/version"
@@ -22,7 +23,7 @@ var statusPageText string
 
 var statusPageTemplate = template.Must(template.New("status page").Parse(statusPageText))
 
-// page is what the status page shows: words, already made.
+// page is the data of the template: finished texts.
 type page struct {
 	Version       string
 	TelemetryPath string
@@ -34,7 +35,7 @@ type page struct {
 
 type pageAccount struct {
 	Provider, Name, Billing string
-	Quota                   string // how much is used, and the limit
+	Quota                   string // used and limit
 	QuotaPercent            int    // 0 to 100
 	Demand                  string
 	OverDemand              bool
@@ -44,7 +45,7 @@ type pageAccount struct {
 
 type pageSource struct {
 	Kind, State, StateClass   string
-	Value                     string // what is served; empty for nothing
+	Value                     string // the served value; empty for none
 	LastSuccess, Next         string
 	Interval                  string
 	Failure, Reason, ID       string
@@ -67,7 +68,7 @@ func (s *Server) statusPage(w http.ResponseWriter, _ *http.Request) {
 	}
 	var body bytes.Buffer
 	if err := statusPageTemplate.Execute(&body, p); err != nil {
-		say(w, http.StatusInternalServerError, "the status page cannot be made: "+err.Error())
+		say(w, http.StatusInternalServerError, "cannot render the status page: "+err.Error())
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -75,7 +76,7 @@ func (s *Server) statusPage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(body.Bytes()) // a client that is gone is no fault of ours
+	_, _ = w.Write(body.Bytes()) // the client may have gone
 }
 
 func pageOf(a snapshot.Account, now time.Time) pageAccount {
@@ -87,7 +88,7 @@ func pageOf(a snapshot.Account, now time.Time) pageAccount {
 		OverDemand:   a.PlannedPerSecond > a.Limit.PerSecond(),
 	}
 	if !a.CooldownUntil.IsZero() {
-		out.Cooldown = fmt.Sprintf("nothing is sent for %s (%s)", span(a.CooldownUntil.Sub(now)), a.CooldownReason)
+		out.Cooldown = fmt.Sprintf("no requests for %s (%s)", span(a.CooldownUntil.Sub(now)), a.CooldownReason)
 	}
 	for _, s := range a.Sources {
 		out.Sources = append(out.Sources, pageSourceOf(s, a, now))
@@ -107,11 +108,15 @@ func pageSourceOf(s snapshot.Source, a snapshot.Account, now time.Time) pageSour
 		out.Next = "at the first scrape in " + span(wait)
 	}
 	if s.Refreshing {
-		out.Next = "under way"
+		out.Next = "in progress"
 	}
 	switch {
-	case s.Balance != nil:
-		out.Value = strconv.FormatFloat(s.Balance.Amount, 'f', -1, 64) + " " + s.Balance.Currency
+	case len(s.Balances) > 0:
+		var values []string
+		for _, b := range s.Balances {
+			values = append(values, strings.TrimSpace(b.Wallet+" "+strconv.FormatFloat(b.Amount, 'f', -1, 64)+" "+b.Currency))
+		}
+		out.Value = strings.Join(values, ", ")
 	case s.Prices > 0:
 		out.Value = fmt.Sprintf("%d prices", s.Prices)
 	}
@@ -120,16 +125,16 @@ func pageSourceOf(s snapshot.Source, a snapshot.Account, now time.Time) pageSour
 	}
 	switch {
 	case s.Up && s.Failure == nil:
-		out.State, out.StateClass = "works", "good"
+		out.State, out.StateClass = "up", "good"
 	case s.Up:
-		out.State, out.StateClass = "works in part", "warn"
+		out.State, out.StateClass = "partly failing", "warn"
 	case s.LastTry.IsZero():
-		out.State, out.StateClass = "not asked yet", "idle"
+		out.State, out.StateClass = "not read yet", "idle"
 	default:
-		out.State, out.StateClass = "fails", "bad"
+		out.State, out.StateClass = "failing", "bad"
 	}
 	if s.Part.Kind == providers.KindBalance && a.Billing == providers.BillingPostpaid && s.Up {
-		out.State = "works, the account has no balance because it is post-paid"
+		out.State = "up; a postpaid account has no balance"
 	}
 	if f := s.Fleet; f != nil && f.Total() > 0 {
 		out.FleetFresh = 100 * f.Fresh / f.Total()
@@ -138,7 +143,7 @@ func pageSourceOf(s snapshot.Source, a snapshot.Account, now time.Time) pageSour
 	return out
 }
 
-// span writes a duration for a person, with its two largest units.
+// span formats a duration with its two largest units.
 func span(d time.Duration) string {
 	day := 24 * time.Hour
 	switch {
@@ -161,14 +166,7 @@ func units(d, large time.Duration, largeName string, small time.Duration, smallN
 	return fmt.Sprintf("%d%s", d/large, largeName)
 }
 
-// number writes x with at most two decimals.
+// number formats x with at most two decimals.
 func number(x float64) string {
-	text := fmt.Sprintf("%.2f", x)
-	for text[len(text)-1] == '0' {
-		text = text[:len(text)-1]
-	}
-	if text[len(text)-1] == '.' {
-		text = text[:len(text)-1]
-	}
-	return text
+	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", x), "0"), ".")
 }

@@ -13,8 +13,7 @@ type Answer struct {
 	Body        []byte
 }
 
-// Write sends the answer. An error is the client's going away, and is nobody's
-// business.
+// Write sends the answer. A write fails only if the client has gone.
 func (a Answer) Write(w http.ResponseWriter) {
 	contentType := a.ContentType
 	if contentType == "" {

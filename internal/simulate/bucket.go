@@ -25,8 +25,8 @@ func NewBucket(requests int, per time.Duration, burst int) *Bucket {
 	return &Bucket{requests: int64(requests), per: int64(per), capacity: int64(burst) * int64(per)}
 }
 
-// Take asks for one request at now. It returns 0 and takes it, or returns how
-// long to wait until it could be had and takes nothing.
+// Take takes one request at now and returns 0, or takes nothing and returns how
+// long to wait for one.
 func (b *Bucket) Take(now time.Time) (wait time.Duration) {
 	b.drain(now)
 	if excess := b.level + b.per - b.capacity; excess > 0 {
@@ -36,11 +36,11 @@ func (b *Bucket) Take(now time.Time) (wait time.Duration) {
 	return 0
 }
 
-// drain brings the level to now, and tells whether the bucket ran dry.
+// drain brings the level to now, and reports whether the bucket is dry.
 func (b *Bucket) drain(now time.Time) (dry bool) {
 	elapsed := max(int64(now.Sub(b.at)), 0)
 	b.at = now
-	// Multiplying only what is known to fit avoids an overflow.
+	// This comparison avoids an overflow.
 	if elapsed > b.level/b.requests {
 		b.level = 0
 	} else {

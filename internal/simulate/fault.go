@@ -1,22 +1,21 @@
 package simulate
 
 import (
+	"bytes"
 	"compress/gzip"
-	"context"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 )
 
 // Fault is middleware that makes a server misbehave. Faults can be nested:
-// Delay(time.Second)(HTML(502)(h)) is slow and then wrong.
+// Delay(time.Second)(HTML(502)(h)) is slow and then wrong. This file has the
+// faults of answers, connection.go those of connections.
 type Fault func(http.Handler) http.Handler
 
-// answering returns a fault that does not ask the wrapped handler.
+// answering returns a fault that does not call the wrapped handler.
 func answering(h http.HandlerFunc) Fault {
 	return func(http.Handler) http.Handler { return h }
 }
@@ -54,205 +53,145 @@ func Redirect(code int, location string) Fault {
 	return Status(code, "", "", http.Header{"Location": {location}})
 }
 
-// Hang answers nothing until the request's context ends.
-func Hang() Fault {
-	return answering(func(_ http.ResponseWriter, r *http.Request) {
-		<-r.Context().Done()
-		abort(r, false)
-	})
-}
-
-// Delay waits for d, or until the request's context ends, before the wrapped
-// handler is asked.
-func Delay(d time.Duration) Fault {
+// Gzip compresses every answer, whether the client accepts gzip or not.
+func Gzip() Fault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if pause(r.Context(), d) != nil {
-				abort(r, false)
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// SlowDrip sends the body in pieces of chunk bytes (at least one), waiting
-// before each of them.
-func SlowDrip(every time.Duration, chunk int) Fault {
-	chunk = max(chunk, 1)
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(&bodyWriter{ResponseWriter: w, write: func(p []byte) (n int, err error) {
-				for n < len(p) {
-					if err := pause(r.Context(), every); err != nil {
-						return n, err
-					}
-					m, err := w.Write(p[n:min(n+chunk, len(p))])
-					n += m
-					if err != nil {
-						return n, err
-					}
-					flush(w)
-				}
-				return n, nil
-			}}, r)
-		})
-	}
-}
-
-// CloseEarly sends the header and n bytes of the body, and then closes the
-// connection: the client reads [io.ErrUnexpectedEOF]. A body shorter than n
-// stays whole.
-func CloseEarly(n int) Fault {
-	return cutting(n, true)
-}
-
-// ResetAfter resets the connection after n bytes of the body: the client gets
-// [syscall.ECONNRESET]. With n 0 nothing is sent, not even the header. A body
-// shorter than n stays whole.
-func ResetAfter(n int) Fault {
-	if n > 0 {
-		return cutting(n, false)
-	}
-	return answering(func(_ http.ResponseWriter, r *http.Request) { abort(r, false) })
-}
-
-func cutting(n int, closed bool) Fault {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			left := n
-			next.ServeHTTP(&bodyWriter{ResponseWriter: w, write: func(p []byte) (int, error) {
-				sent, err := w.Write(p[:min(left, len(p))])
-				left -= sent
-				if err == nil && left == 0 {
-					flush(w)
-					abort(r, closed)
-				}
-				return sent, err
-			}}, r)
-		})
-	}
-}
-
-// WrongContentLength declares a length that is not the body's. A shorter body
-// then ends with [io.ErrUnexpectedEOF]; a longer one is cut off.
-func WrongContentLength(declared int64) Fault {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			declaring := &bodyWriter{ResponseWriter: w, beforeHeader: func() {
-				w.Header().Set("Content-Length", strconv.FormatInt(declared, 10))
+			z := gzip.NewWriter(w)
+			packing := &bodyWriter{ResponseWriter: w, write: z.Write, onHeader: func(int) {
+				w.Header().Del("Content-Length")
+				w.Header().Set("Content-Encoding", "gzip")
 			}}
-			next.ServeHTTP(declaring, r)
-			declaring.header() // for a handler that wrote nothing
+			next.ServeHTTP(packing, r)
+			packing.WriteHeader(http.StatusOK) // for a handler that wrote nothing
+			_ = z.Close()
 		})
 	}
+}
+
+// Rewrite answers with what change makes of the wrapped handler's answer, which
+// has no Content-Length.
+func Rewrite(change func(r *http.Request, a Answer) Answer) Fault {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			change(r, record(next, w.Header(), r)).Write(w)
+		})
+	}
+}
+
+// record returns the answer of h. All headers but those of the Answer end up in
+// header.
+func record(h http.Handler, header http.Header, r *http.Request) Answer {
+	rec := &recording{header: header}
+	h.ServeHTTP(rec, r)
+	header.Del("Content-Length")
+	return Answer{Status: rec.status, ContentType: header.Get("Content-Type"), Body: rec.body.Bytes()}
+}
+
+// recording is a response that is not sent.
+type recording struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements [http.ResponseWriter].
+func (r *recording) Header() http.Header { return r.header }
+
+// WriteHeader implements [http.ResponseWriter].
+func (r *recording) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+// Write implements [http.ResponseWriter].
+func (r *recording) Write(p []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(p)
 }
 
 // GzipBomb answers with a gzip body that inflates to size bytes, about a
-// thousand times what is sent: a JSON array of nothing but white space. It
-// does so whatever the client accepts. The body is made while it is sent.
+// thousand times what is sent: a JSON array of nothing but white space. The
+// body is made while it is sent.
 func GzipBomb(size int64) Fault {
-	return answering(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(w)
-		if writeFilled(z, "[", " ", "]", size) == nil {
-			_ = z.Close()
-		}
-	})
+	return answering(Gzip()(filled("[", " ", "]", size)).ServeHTTP)
+}
+
+// Huge answers with valid JSON of n bytes (at least 12), made while it is
+// sent: an object with one long array. For an endless body use
+// [math.MaxInt64].
+func Huge(n int64) Fault {
+	opening := `{"data":[0`
+	if n%2 != 0 {
+		opening = `{"data": [0` // the filling has two bytes
+	}
+	return answering(filled(opening, ",0", "]}", n))
 }
 
 // DeepJSON answers with JSON arrays nested to the given depth.
 func DeepJSON(depth int) Fault {
-	return answering(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if writeFilled(w, "", "[", "", int64(depth)) == nil {
-			_ = writeFilled(w, "", "]", "", int64(depth))
-		}
+	return answering(func(w http.ResponseWriter, r *http.Request) {
+		filled("", "[", "", int64(depth))(w, r)
+		filled("", "]", "", int64(depth))(w, r)
 	})
 }
 
-// Huge answers with valid JSON of n bytes (at least 12), made while it is
-// sent: an object with one long array.
-func Huge(n int64) Fault {
-	return answering(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		opening := `{"data":[0`
-		if n%2 != 0 {
-			opening = `{"data": [0` // the filling has two bytes
-		}
-		_ = writeFilled(w, opening, ",0", "]}", n)
-	})
-}
-
-// writeFilled writes size bytes: opening, as many fillings as fit, closing.
-func writeFilled(w io.Writer, opening, filling, closing string, size int64) error {
-	if _, err := io.WriteString(w, opening); err != nil {
-		return err
-	}
+// filled returns a handler that writes size bytes: opening, as many fillings as
+// fit, closing.
+func filled(opening, filling, closing string, size int64) http.HandlerFunc {
 	const blockLen = 32 << 10
-	block := strings.Repeat(filling, blockLen/len(filling))
-	left := size - int64(len(opening)+len(closing))
-	left -= left % int64(len(filling))
-	for left > 0 {
-		n, err := io.WriteString(w, block[:min(left, int64(len(block)))])
-		if err != nil {
-			return err
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, err := io.WriteString(w, opening)
+		block := strings.Repeat(filling, blockLen/len(filling))
+		left := size - int64(len(opening)+len(closing))
+		left -= left % int64(len(filling))
+		for left > 0 && err == nil {
+			var n int
+			n, err = io.WriteString(w, block[:min(left, int64(len(block)))])
+			left -= int64(n)
 		}
-		left -= int64(n)
+		if err == nil {
+			_, _ = io.WriteString(w, closing)
+		}
 	}
-	_, err := io.WriteString(w, closing)
-	return err
 }
 
-// bodyWriter lets a fault step in before the header and in place of a write.
+// bodyWriter lets a fault act on the header and in place of a write.
 type bodyWriter struct {
 	http.ResponseWriter
-	beforeHeader func() // nil: nothing
-	write        func([]byte) (int, error)
-	wroteHeader  bool
+	onHeader func(status int)            // nil: nothing
+	write    func(p []byte) (int, error) // nil: as it is
+	wrote    bool                        // the header
 }
 
 // WriteHeader implements [http.ResponseWriter].
 func (w *bodyWriter) WriteHeader(status int) {
-	w.header()
+	if w.wrote {
+		return
+	}
+	w.wrote = true
+	if w.onHeader != nil {
+		w.onHeader(status)
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements [io.Writer].
 func (w *bodyWriter) Write(p []byte) (int, error) {
-	w.header()
+	w.WriteHeader(http.StatusOK)
 	if w.write == nil {
 		return w.ResponseWriter.Write(p)
 	}
 	return w.write(p)
 }
 
-// Flush implements [http.Flusher].
-func (w *bodyWriter) Flush() {
-	w.header()
-	flush(w.ResponseWriter)
+// FlushError implements what [http.ResponseController] looks for.
+func (w *bodyWriter) FlushError() error {
+	w.WriteHeader(http.StatusOK)
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-func (w *bodyWriter) header() {
-	if !w.wroteHeader && w.beforeHeader != nil {
-		w.beforeHeader()
-	}
-	w.wroteHeader = true
-}
-
-func flush(w http.ResponseWriter) {
-	if f, ok := w.(http.Flusher); ok {
-		f.Flush()
-	}
-}
+// Unwrap is for [http.ResponseController].
+func (w *bodyWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

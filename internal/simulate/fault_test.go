@@ -1,10 +1,16 @@
 package simulate
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
+	"log"
+	"math"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,22 +36,28 @@ func TestFaults(t *testing.T) {
 			body: "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n" +
 				"<body><center><h1>502 Bad Gateway</h1></center></body>\r\n</html>\r\n",
 		},
-		"redirect":                         {fault: Redirect(307, "http://elsewhere/"), status: 307},
-		"closed early":                     {fault: CloseEarly(4), status: 200, body: "orig", err: io.ErrUnexpectedEOF},
-		"closed early, in a second write":  {fault: CloseEarly(9), status: 200, body: "original ", err: io.ErrUnexpectedEOF},
-		"closed after the header":          {fault: CloseEarly(0), status: 200, err: io.ErrUnexpectedEOF},
-		"closed after the end":             {fault: CloseEarly(100), status: 200, body: "original body"},
-		"reset in the body":                {fault: ResetAfter(4), status: 200, body: "orig", err: syscall.ECONNRESET},
-		"reset before the header":          {fault: ResetAfter(0), err: syscall.ECONNRESET},
-		"length declared too large":        {fault: WrongContentLength(20), status: 200, body: "original body", err: io.ErrUnexpectedEOF},
-		"length declared too small":        {fault: WrongContentLength(4), status: 200, body: "orig"},
-		"deep JSON":                        {fault: DeepJSON(3), status: 200, body: "[[[]]]"},
-		"huge JSON, even":                  {fault: Huge(16), status: 200, body: `{"data":[0,0,0]}`},
-		"huge JSON, odd":                   {fault: Huge(15), status: 200, body: `{"data": [0,0]}`},
-		"gzip bomb, small":                 {fault: GzipBomb(5), status: 200, body: "[   ]"},
-		"slow, but whole":                  {fault: SlowDrip(time.Second, 5), status: 200, body: "original body"},
-		"delayed, but whole":               {fault: Delay(time.Second), status: 200, body: "original body"},
-		"a fault inside a fault, delaying": {fault: func(h http.Handler) http.Handler { return Delay(time.Hour)(CloseEarly(1)(h)) }, status: 200, body: "o", err: io.ErrUnexpectedEOF},
+		"redirect":                        {fault: Redirect(307, "http://elsewhere/"), status: 307},
+		"closed early":                    {fault: CloseEarly(4), status: 200, body: "orig", err: io.ErrUnexpectedEOF},
+		"closed early, in a second write": {fault: CloseEarly(9), status: 200, body: "original ", err: io.ErrUnexpectedEOF},
+		"closed after the header":         {fault: CloseEarly(0), status: 200, err: io.ErrUnexpectedEOF},
+		"closed after the end":            {fault: CloseEarly(100), status: 200, body: "original body"},
+		"reset in the body":               {fault: ResetAfter(4), status: 200, body: "orig", err: syscall.ECONNRESET},
+		"reset before the header":         {fault: ResetAfter(0), err: syscall.ECONNRESET},
+		"length declared too large":       {fault: WrongContentLength(20), status: 200, body: "original body", err: io.ErrUnexpectedEOF},
+		"deep JSON":                       {fault: DeepJSON(3), status: 200, body: "[[[]]]"},
+		"huge JSON, even":                 {fault: Huge(16), status: 200, body: `{"data":[0,0,0]}`},
+		"huge JSON, odd":                  {fault: Huge(15), status: 200, body: `{"data": [0,0]}`},
+		"gzip bomb, small":                {fault: GzipBomb(5), status: 200, body: "[   ]"},
+		"gzip":                            {fault: Gzip(), status: 200, body: "original body"},
+		"rewritten": {fault: Rewrite(func(r *http.Request, a Answer) Answer {
+			return Answer{Status: 201, Body: []byte(r.Method + string(a.Body))}
+		}), status: 201, body: "GEToriginal body"},
+		"raw":                                   {fault: Raw("HTTP/1.0 203 What\r\n\r\nall"), status: 203, body: "all"},
+		"first on a connection that breaks":     {fault: BreakReused(true), status: 200, body: "original body"},
+		"first on a connection with a surprise": {fault: IdleBytes(time.Hour, "x"), status: 200, body: "original body"},
+		"slow, but whole":                       {fault: SlowDrip(time.Second, 5), status: 200, body: "original body"},
+		"delayed, but whole":                    {fault: Delay(time.Second), status: 200, body: "original body"},
+		"a fault inside a fault, delaying":      {fault: func(h http.Handler) http.Handler { return Delay(time.Hour)(CloseEarly(1)(h)) }, status: 200, body: "o", err: io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -84,13 +96,143 @@ func TestSlowFaultsEndWithTheContext(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
 				start := time.Now()
-				resp, err := Transport(fault(text("x"))).RoundTrip(newRequest(t, ctx, "http://sim/"))
-				if err == nil {
-					_, err = io.ReadAll(resp.Body)
-				}
-				assert.Equal(t, context.DeadlineExceeded, err)
+				n := &Network{}
+				n.Handle("sim", fault(text("x")))
+				_, _, err := get(ctx, client(t, n), "http://sim/")
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
 				assert.Equal(t, 10*time.Second, time.Since(start))
 			})
+		})
+	}
+}
+
+// A client whose connections break or misbehave between two requests.
+func TestKeptAliveConnections(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault Fault
+		body  string
+		err   error // of the second request on the connection
+	}{
+		"reset on reuse":        {BreakReused(true), "original body", syscall.ECONNRESET},
+		"closed on reuse":       {BreakReused(false), "original body", io.EOF},
+		"bytes while idle":      {IdleBytes(time.Second, "HTTP/1.1 408 Request Timeout\r\n\r\n"), "original body", nil},
+		"bytes with the answer": {IdleBytes(0, "surplus"), "original body", nil},
+		"longer than declared":  {WrongContentLength(8), "original", nil},
+		"nothing wrong":         {func(h http.Handler) http.Handler { return h }, "original body", nil},
+	} {
+		for _, scheme := range []string{"http", "https"} {
+			t.Run(name+" "+scheme, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log.SetOutput(io.Discard) // net/http logs unsolicited bytes
+					defer log.SetOutput(os.Stderr)
+					n := &Network{}
+					s := NewSwitch(text("original body"))
+					s.Next(1, test.fault)
+					n.Handle("sim", s)
+					c := client(t, n)
+					reused := false
+					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+					_, body, err := get(ctx, c, scheme+"://sim/")
+					require.NoError(t, err)
+					assert.Equal(t, test.body, body)
+					time.Sleep(time.Minute)
+
+					req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://sim/", io.NopCloser(strings.NewReader(""))) // not replayable
+					require.NoError(t, err)
+					resp, err := c.Do(req)
+					if test.err != nil {
+						assert.ErrorIs(t, err, test.err)
+						assert.True(t, reused)
+						return
+					}
+					require.NoError(t, err)
+					assert.NoError(t, resp.Body.Close())
+					assert.Equal(t, name == "nothing wrong", reused)
+				})
+			})
+		}
+	}
+}
+
+// The body of a 101 is the connection: no context ends a read of it.
+func TestSwitchProtocols(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &Network{}
+		n.Handle("sim", SwitchProtocols()(nil))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sim/", nil)
+		require.NoError(t, err)
+		resp, err := client(t, n).Do(req)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
+		assert.Equal(t, "h2c", resp.Header.Get("Upgrade"))
+		start := time.Now()
+		time.AfterFunc(time.Hour, func() { _ = resp.Body.Close() })
+		_, err = io.ReadAll(resp.Body)
+		assert.Error(t, err)
+		assert.Equal(t, time.Hour, time.Since(start))
+	})
+}
+
+func TestEndless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, err := fetch(t, EndlessHeader()(nil))
+		assert.ErrorContains(t, err, "server response headers exceeded")
+
+		n := &Network{}
+		n.Handle("sim", Huge(math.MaxInt64)(nil))
+		resp, err := client(t, n).Get("http://sim/")
+		require.NoError(t, err)
+		_, err = io.CopyN(io.Discard, resp.Body, 10<<20)
+		assert.NoError(t, err)
+		assert.NoError(t, resp.Body.Close())
+	})
+}
+
+func TestGzipWithoutBeingAsked(t *testing.T) {
+	n := &Network{}
+	n.Handle("sim", Gzip()(Status(429, "text/plain", "slower", http.Header{"Content-Length": {"6"}})(nil)))
+	c := client(t, n)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://sim/", nil)
+	require.NoError(t, err)
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	assert.Equal(t, "gzip", resp.Header.Get("Content-Encoding"))
+	z, err := gzip.NewReader(resp.Body)
+	require.NoError(t, err)
+	body, err := io.ReadAll(z)
+	require.NoError(t, err)
+	assert.Equal(t, "slower", string(body))
+	assert.Equal(t, 429, resp.StatusCode)
+}
+
+// The faults of connections do the same on sockets, and behind a writer of a test.
+func TestFaultsOnSockets(t *testing.T) {
+	s := NewSwitch(text("original body"))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.ServeHTTP(&bodyWriter{ResponseWriter: w}, r)
+	}))
+	defer server.Close()
+	for name, test := range map[string]struct {
+		fault Fault
+		body  string
+		err   error
+	}{
+		"reset":         {ResetAfter(0), "", syscall.ECONNRESET},
+		"reset in body": {ResetAfter(4), "orig", syscall.ECONNRESET},
+		"closed":        {CloseEarly(4), "orig", io.ErrUnexpectedEOF},
+		"kept alive":    {BreakReused(true), "original body", nil},
+		"raw":           {Raw("HTTP/1.0 200 OK\r\n\r\nx"), "x", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.Next(1, test.fault)
+			_, body, err := get(t.Context(), server.Client(), server.URL)
+			assert.ErrorIs(t, err, test.err)
+			assert.Equal(t, test.body, body)
+			server.Client().CloseIdleConnections()
 		})
 	}
 }
@@ -120,13 +262,13 @@ func TestLargeBodies(t *testing.T) {
 
 func TestSwitch(t *testing.T) {
 	s := NewSwitch(text("fine"))
+	n := &Network{}
+	n.Handle("sim", s)
+	c := client(t, n)
 	ask := func(path string) string {
-		resp, err := Transport(s).RoundTrip(newRequest(t, t.Context(), "http://sim"+path))
+		_, body, err := get(t.Context(), c, "http://sim"+path)
 		require.NoError(t, err)
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return string(body)
+		return body
 	}
 	assert.Equal(t, "fine", ask("/"))
 

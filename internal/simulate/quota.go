@@ -9,17 +9,17 @@ import (
 
 // Quota is a rate that a simulated provider enforces: in any window at most Burst +
 // window × Requests / Per. Over a real network, where requests may arrive closer
-// together than they were sent, give one more Burst than the client has. The zero
+// together than they were sent, set Burst one higher than the client's. The zero
 // value allows everything.
 type Quota struct {
 	Requests int
 	Per      time.Duration
 	Burst    int
-	// Hint is how an answer 429 says when to come again.
+	// Hint is how a 429 says how long to wait.
 	Hint Hint
 }
 
-// Meter counts requests against a quota. The zero value has used nothing; it is not
+// Meter counts requests against a quota. The zero value has used nothing. It is not
 // safe for concurrent use.
 type Meter struct {
 	// Violations is how many requests went beyond the quota.
@@ -29,8 +29,8 @@ type Meter struct {
 	bucket *Bucket
 }
 
-// Take takes one request at now. It returns 0, or how long the request came too
-// early; then it uses nothing. Another quota than that of the last call starts anew.
+// Take takes one request at now and returns 0, or takes nothing and returns how
+// much too early the request is. A changed quota starts with nothing used.
 func (m *Meter) Take(q Quota, now time.Time) (wait time.Duration) {
 	if q.Requests == 0 {
 		return 0
@@ -44,11 +44,11 @@ func (m *Meter) Take(q Quota, now time.Time) (wait time.Duration) {
 	return wait
 }
 
-// Hint is how an answer says when to come again.
+// Hint is how an answer says how long to wait.
 type Hint int
 
-// The hints that are documented of any provider, or seen. All of them round up to
-// whole seconds, to one at least.
+// The hints that providers document or send. All of them round up to whole
+// seconds, at least one.
 const (
 	// HintSeconds is a Retry-After header with a number of seconds.
 	HintSeconds Hint = iota
@@ -66,7 +66,7 @@ func (h Hint) Header(wait time.Duration, now time.Time) string {
 	case HintSeconds:
 		return strconv.FormatInt(wholeSeconds(wait), 10)
 	case HintDate:
-		// A date drops the fraction of its second, and must not be too early.
+		// A date has no fraction of a second, and must not be too early.
 		at := now.Add(max(wait, time.Second) + time.Second - 1)
 		return at.UTC().Format(http.TimeFormat)
 	default:
@@ -74,7 +74,7 @@ func (h Hint) Header(wait time.Duration, now time.Time) string {
 	}
 }
 
-// Sentence is how a body says it, whatever the hint.
+// Sentence is the hint in a body.
 func Sentence(wait time.Duration) string {
 	return fmt.Sprintf("Please try again in %d second(s).", wholeSeconds(wait))
 }

@@ -14,9 +14,8 @@ type Arrival struct {
 	Method, Path string
 }
 
-// Recorder notes the arrival of every request that passes its middleware,
-// whatever becomes of it. The zero value is ready. It is safe for concurrent
-// use.
+// Recorder records the arrival of every request that passes its middleware. The
+// zero value is ready. It is safe for concurrent use.
 type Recorder struct {
 	mu       sync.Mutex
 	arrivals []Arrival
@@ -37,7 +36,7 @@ func (r *Recorder) record(req *http.Request) {
 	r.arrivals = append(r.arrivals, Arrival{Time: time.Now(), Method: req.Method, Path: req.URL.Path})
 }
 
-// Arrivals returns a copy of what was recorded, oldest first.
+// Arrivals returns a copy of the recorded arrivals, oldest first.
 func (r *Recorder) Arrivals() []Arrival {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,25 +50,11 @@ func (r *Recorder) Len() int {
 	return len(r.arrivals)
 }
 
-// Reset forgets what was recorded.
+// Reset removes all arrivals.
 func (r *Recorder) Reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.arrivals = nil
-}
-
-// MaxInWindow returns the largest number of requests in any window of length
-// w, ends included.
-func (r *Recorder) MaxInWindow(w time.Duration) int {
-	arrivals := r.Arrivals()
-	most, first := 0, 0
-	for last := range arrivals {
-		for arrivals[last].Time.Sub(arrivals[first].Time) > w {
-			first++
-		}
-		most = max(most, last-first+1)
-	}
-	return most
 }
 
 // Violation is a window with more requests than allowed.
@@ -96,7 +81,7 @@ func (r *Recorder) Excess(requests int, per time.Duration, burst int) (v Violati
 	b := NewBucket(requests, per, burst)
 	arrivals, first := r.Arrivals(), 0
 	for last, a := range arrivals {
-		// Whatever came before the bucket ran dry cannot make things worse.
+		// Requests from before the bucket ran dry do not count.
 		if b.drain(a.Time) {
 			first = last
 		}

@@ -6,21 +6,20 @@ import (
 	"sync"
 )
 
-// Rule says which requests meet a fault.
+// Rule selects requests for a fault.
 type Rule struct {
-	// Fault is what they meet; nil is the server itself, an exception from
-	// older rules.
+	// Fault answers them; nil is the server itself, an exception from older
+	// rules.
 	Fault Fault
 	// Match selects requests; nil selects all. It must not use the Switch.
 	Match func(*http.Request) bool
-	// Times is how many requests the rule is for, after which it is gone; 0
-	// is without end.
+	// Times is the number of requests after which the rule ends; 0 is without
+	// end.
 	Times int
 }
 
-// Switch is a handler whose faults are switched while it serves. Of several
-// rules that match a request, the newest holds. A request that has begun is
-// not affected any more. It is safe for concurrent use.
+// Switch is a handler whose faults can change while it serves. Of several rules
+// that match a request, the newest applies. It is safe for concurrent use.
 type Switch struct {
 	next http.Handler
 
@@ -33,15 +32,14 @@ func NewSwitch(next http.Handler) *Switch {
 	return &Switch{next: next}
 }
 
-// Set makes f the only fault, for all requests until further notice.
+// Set replaces all rules by f for all requests.
 func (s *Switch) Set(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rules = []*Rule{{Fault: f}}
 }
 
-// Next makes the next n requests meet f, and leaves the older rules for after
-// that. No requests are selected if n is not positive.
+// Next adds f for the next n requests, none if n is not positive.
 func (s *Switch) Next(n int, f Fault) {
 	if n > 0 {
 		s.Add(Rule{Fault: f, Times: n})
@@ -55,7 +53,7 @@ func (s *Switch) Add(r Rule) {
 	s.rules = append(s.rules, &r)
 }
 
-// Clear takes all rules away.
+// Clear removes all rules.
 func (s *Switch) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

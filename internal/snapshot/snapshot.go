@@ -11,29 +11,29 @@ import (
 
 // Failure is the last try of a source, if it failed.
 type Failure struct {
-	Reason  providers.Reason `json:"reason"`
-	Message string           `json:"message"`      // for a person; holds no secret
-	ID      string           `json:"id,omitempty"` // the provider's id of the error
+	Reason  providers.Reason
+	Message string // for a person; holds no secret
+	ID      string // the provider's id of the error
 	// Count is the number of failures in a row, this one included.
-	Count int `json:"count"`
+	Count int
 }
 
 // Snapshot is what is known of one source. It is never changed; a new try makes a
 // new one. The zero value is a source that was never tried.
 type Snapshot struct {
 	// Reading is what the last successful try found; empty if HasValue is false.
-	Reading providers.Reading `json:"reading"`
+	Reading providers.Reading
 	// FetchedAt is when Reading was asked for; zero before the first success.
-	FetchedAt time.Time `json:"fetched_at,omitzero"`
+	FetchedAt time.Time
 	// TriedAt is when the source was last tried; zero for never.
-	TriedAt time.Time `json:"tried_at,omitzero"`
+	TriedAt time.Time
 	// DueAt is the earliest time of the next try.
-	DueAt time.Time `json:"due_at,omitzero"`
+	DueAt time.Time
 	// Failure is nil if the last try worked, or there was none.
-	Failure *Failure `json:"failure,omitempty"`
+	Failure *Failure
 	// Ended says that the provider has taken the value back (see
 	// [providers.Error.Gone]).
-	Ended bool `json:"ended,omitempty"`
+	Ended bool
 }
 
 // Serves reports whether s has a value to serve at now.
@@ -95,8 +95,8 @@ type Source struct {
 	Failure *Failure
 	// Fleet is set for subscribers only.
 	Fleet *Fleet
-	// Balance is the balance that is served; nil for none.
-	Balance *providers.Balance
+	// Balances are the balances that are served.
+	Balances []providers.Balance
 	// Prices is how many prices are served.
 	Prices int
 }
@@ -112,7 +112,7 @@ type Account struct {
 	// CooldownUntil is when the account may be asked again; zero when it may.
 	CooldownUntil time.Time
 	// CooldownReason is why; empty when CooldownUntil is zero.
-	CooldownReason providers.Reason
+	CooldownReason quota.Cause
 	// PlannedPerSecond is what the configuration demands, in requests per second.
 	PlannedPerSecond float64
 	Sources          []Source

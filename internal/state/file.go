@@ -1,129 +1,261 @@
 package state
 
 import (
+	"cmp"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime/debug"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 )
 
-// fileMode is for the owner alone: balances are nobody else's business.
-const fileMode fs.FileMode = 0o600
-
-var (
-	errInUse = errors.New("in use by another process: stop that one, or give each process a --state.url of its own")
-	// errStuck means that an unusable file cannot be renamed.
-	errStuck = errors.New("unusable, and cannot be set aside")
-	// errPanicked means that bbolt has given up and may hold its locks for ever.
-	errPanicked = errors.New("panic in bbolt")
+const (
+	// checkpointDelay bounds what a power cut loses: a commit is not synced, a
+	// checkpoint is.
+	checkpointDelay = 500 * time.Millisecond
+	// portion is how many records are read or written at a time. It bounds the
+	// memory, and what a call repeats while the disk is full.
+	portion = 1000
 )
 
-// damage is the error of a file that cannot be used and has to make way.
-type damage struct{ err error }
+// name is the primary key of a record.
+type name struct{ id, key string }
 
-// Error returns what is wrong with the file.
-func (d damage) Error() string { return d.err.Error() }
+// file is a table of records in one SQLite file. An empty record stands for a
+// deleted one, until the file is opened again.
+//
+// Records that the file lacks wait in memory, and each flush writes all of them:
+// concurrent calls share a transaction, and a failed one is repeated.
+type file struct {
+	path   string
+	logger log.Logger
+	// all returns every record, for a file that replaces a lost one. Nil if they
+	// are not in memory.
+	all func() map[name][]byte
 
-// Unwrap returns the cause.
-func (d damage) Unwrap() error { return d.err }
+	mu      sync.Mutex
+	missing map[name][]byte // the records that the file lacks
+	flushes uint64          // number of calls of flush
 
-// openFile opens or creates a state file for reading and writing.
-func openFile(path string, logger log.Logger) (*os.File, error) {
-	dir := filepath.Dir(path)
-	if info, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("state file %s: the directory %s does not exist; create it, and let the exporter write in it", path, dir)
-	} else if err == nil && !info.IsDir() {
-		return nil, fmt.Errorf("state file %s: %s is not a directory", path, dir)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("state file %s: not a regular file; give the path of a file", path)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
-	if err != nil {
-		return nil, fmt.Errorf("state file: %w", err)
-	}
-	if err := tighten(f, logger); err != nil {
-		_ = level.Warn(logger).Log("msg", "state file can be read by others, and its mode cannot be changed", "file", path, "err", err)
-	}
-	return f, nil
+	access        sync.Mutex     // guards what follows; locked before mu
+	db            *sql.DB        // nil if the file is not open
+	opened        [2]fs.FileInfo // the file and its -wal file
+	flushed       uint64         // value of flushes at the last transaction
+	flushErr      error          // of that transaction
+	checkpoint    *time.Timer    // nil unless it is going to run
+	checkpointErr error          // of the last checkpoint
+	failing       bool           // the last error is logged
+	closed        bool
 }
 
-// tighten takes the rights of everybody but the owner away.
-func tighten(f *os.File, logger log.Logger) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
+// add adds records to those that the file lacks.
+func (f *file) add(records map[name][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.Copy(f.missing, records)
+}
+
+// flush writes the records that the file lacks.
+func (f *file) flush() error {
+	f.mu.Lock()
+	f.flushes++
+	mine := f.flushes
+	f.mu.Unlock()
+	f.access.Lock()
+	defer f.access.Unlock()
+	if f.closed {
+		return errClosed
 	}
-	mode := info.Mode().Perm()
-	if mode&0o077 == 0 {
+	if f.flushed >= mine {
+		return f.flushErr // another call has written them
+	}
+	f.mu.Lock()
+	records := f.missing
+	f.missing, f.flushed = make(map[name][]byte), f.flushes
+	f.mu.Unlock()
+	err := f.write(records)
+	if err != nil {
+		f.mu.Lock()
+		maps.Copy(records, f.missing) // these are newer
+		f.missing = records
+		f.mu.Unlock()
+	}
+	if err == nil && f.checkpointErr != nil {
+		err = f.sync()
+	}
+	f.flushErr = err
+	f.report(err)
+	return err
+}
+
+// write writes records, to a new file if the old one was lost, and deletes what it
+// has written from records.
+func (f *file) write(records map[name][]byte) error {
+	if len(records) == 0 {
 		return nil
 	}
-	if err := f.Chmod(mode &^ 0o077); err != nil {
+	if f.db != nil && !f.inPlace() {
+		_ = level.Error(f.logger).Log("msg", "state file was removed or replaced; it is opened again", "file", f.path)
+		f.closeDB()
+	}
+	if f.db == nil {
+		if err := f.open(); err != nil {
+			return err
+		}
+		if f.all != nil {
+			maps.Copy(records, f.all())
+		}
+	}
+	// In the order of the file a transaction touches each page once.
+	names := slices.SortedFunc(maps.Keys(records), func(a, b name) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.key, b.key))
+	})
+	for part := range slices.Chunk(names, portion) {
+		err := f.transaction(part, records)
+		if damaged(err) {
+			return errors.Join(err, f.quarantine(err))
+		}
+		if err != nil {
+			return err
+		}
+		for _, n := range part {
+			delete(records, n)
+		}
+	}
+	if f.checkpoint == nil {
+		f.checkpoint = time.AfterFunc(checkpointDelay, f.runCheckpoint)
+	}
+	return nil
+}
+
+func (f *file) transaction(names []name, records map[name][]byte) error {
+	tx, err := f.db.Begin()
+	if err != nil {
 		return err
 	}
-	_ = level.Warn(logger).Log("msg", "state file could be read by others; that is ended", "file", f.Name(), "mode_was", fmt.Sprintf("%#o", mode))
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
+	put, err := tx.Prepare("REPLACE INTO records (id, key, value, written) VALUES (?, ?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if _, err := put.Exec([]byte(n.id), []byte(n.key), records[n], time.Now().Unix()); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+func (f *file) runCheckpoint() {
+	f.access.Lock()
+	defer f.access.Unlock()
+	f.checkpoint = nil
+	if f.db == nil {
+		return
+	}
+	if err := f.sync(); err != nil {
+		f.report(err)
+		f.checkpoint = time.AfterFunc(checkpointDelay, f.runCheckpoint)
+	}
+}
+
+// sync moves commits from the -wal file to the file, and syncs both.
+func (f *file) sync() error {
+	_, f.checkpointErr = f.db.Exec("PRAGMA wal_checkpoint(PASSIVE)")
+	return f.checkpointErr
+}
+
+// report logs the first of consecutive errors, and the recovery.
+func (f *file) report(err error) {
+	if err != nil && !f.failing {
+		_ = level.Error(f.logger).Log("msg", "state file cannot be written; the state is in memory until it can", "file", f.path, "err", err)
+	} else if err == nil && f.failing {
+		_ = level.Info(f.logger).Log("msg", "state file can be written again", "file", f.path)
+	}
+	f.failing = err != nil
+}
+
+// each calls fn for every record of an account. fn may use the file.
+func (f *file) each(id string, fn func(key string, record []byte)) error {
+	f.access.Lock() // no record is on its way to the file
+	f.mu.Lock()
+	newer := maps.Clone(f.missing)
+	f.mu.Unlock()
+	f.access.Unlock()
+	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id })
+	for n, record := range newer {
+		if len(record) > 0 {
+			fn(n.key, record)
+		}
+	}
+	for from, more := "", true; more; {
+		f.access.Lock()
+		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key >= ? ORDER BY key LIMIT ?", []byte(id), []byte(from), portion)
+		f.access.Unlock()
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if _, ok := newer[r.name]; !ok && len(r.value) > 0 {
+				fn(r.key, r.value)
+			}
+			from = r.key + "\x00" // the next possible key
+		}
+		more = len(records) == portion
+	}
 	return nil
 }
 
-// openLocked opens or creates the file at path and locks it.
-func openLocked(path string, logger log.Logger) (*os.File, error) {
-	for {
-		f, err := openFile(path, logger)
-		if err != nil {
-			return nil, err
-		}
-		if err := lockFile(f); err != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("state file %s: %w", path, err)
-		}
-		// Another process may have set the file aside before the lock was ours.
-		mine, err := f.Stat()
-		if err != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("state file: %w", err)
-		}
-		if there, err := os.Stat(path); err == nil && os.SameFile(mine, there) {
-			return f, nil
-		}
-		_ = f.Close()
-	}
+type record struct {
+	name
+	value []byte
 }
 
-// setAside renames the file at path, so that a person can look at it and a new
-// one can be made.
-func setAside(path string, reason error, logger log.Logger) error {
-	stamp := path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
-	name := stamp
-	for i := 1; ; i++ {
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
-			return fmt.Errorf("%w: %w (%w)", errStuck, err, reason)
-		}
-		name = fmt.Sprintf("%s-%d", stamp, i)
+// query returns the records that a query selects. access must be locked.
+func (f *file) query(query string, args ...any) (records []record, err error) {
+	if f.closed {
+		return nil, errClosed
 	}
-	if err := os.Rename(path, name); err != nil {
-		return fmt.Errorf("%w: %w (%w)", errStuck, err, reason)
+	if f.db == nil {
+		return nil, nil // an error that is reported already
 	}
-	_ = level.Error(logger).Log("msg", "state file cannot be used; it is set aside, and a new one begun",
-		"file", path, "kept_as", name, "err", reason)
+	rows, err := f.db.Query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var r record
+		err = errors.Join(err, rows.Scan(&r.id, &r.key, &r.value))
+		records = append(records, r)
+	}
+	return records, errors.Join(err, rows.Err(), rows.Close())
+}
+
+// close writes what is missing and closes the file.
+func (f *file) close() error {
+	err := f.flush()
+	f.access.Lock()
+	defer f.access.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	f.closeDB()
+	if err != nil {
+		return fmt.Errorf("state file %s lacks the last changes: %w", f.path, err)
+	}
 	return nil
 }
 
-// guard calls fn and turns a panic into [damage], the fault of a memory map
-// included: a page that the disk cannot deliver raises one.
-func guard(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = damage{fmt.Errorf("%w: %v", errPanicked, r)}
-		}
-	}()
-	return fn()
+func (f *file) closeDB() {
+	if f.db != nil {
+		_ = f.db.Close()
+		f.db = nil
+	}
 }

@@ -1,96 +1,99 @@
 package state
 
 import (
+	"context"
 	"maps"
+	"slices"
 	"sync"
+	"time"
 
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
-// memory is the Store of one process's life.
+// memory is the Store that ends with the process. It never fails.
 type memory struct {
-	mu       sync.Mutex
-	accounts map[string]Account
-	sources  map[string]map[string]*snapshot.Snapshot
+	observer Observer
+
+	mu        sync.Mutex
+	quotas    map[string]quota.Account
+	snapshots map[string]map[string]*snapshot.Snapshot // by account id and key
 }
 
-// NewMemory returns a Store that ends with the process. It never fails.
-func NewMemory() Store {
+// NewMemory returns a store that ends with the process and never fails.
+func NewMemory() Store { return newMemory(noObserver{}) }
+
+func newMemory(observer Observer) *memory {
 	return &memory{
-		accounts: make(map[string]Account),
-		sources:  make(map[string]map[string]*snapshot.Snapshot),
+		observer: observer, quotas: make(map[string]quota.Account),
+		snapshots: make(map[string]map[string]*snapshot.Snapshot),
 	}
 }
 
-// LoadAccount implements [Store].
-func (m *memory) LoadAccount(id string) (Account, error) {
+// update changes a quota record. It calls changed with the new one before another
+// call can change it again.
+func (m *memory) update(id string, change func(quota.Account, time.Time) quota.Account, changed func(quota.Account)) quota.Account {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.accounts[id], nil
+	before := m.quotas[id]
+	after := change(before, time.Now())
+	if after != before {
+		m.quotas[id] = after
+		changed(after)
+	}
+	return after
 }
 
-// SaveAccount implements [Store].
-func (m *memory) SaveAccount(id string, a Account) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.accounts[id] = a
-	return nil
+// Update implements [Store].
+func (m *memory) Update(_ context.Context, id string, change func(quota.Account, time.Time) quota.Account) (quota.Account, error) {
+	defer m.observer.Operation(opUpdate, 0, nil)
+	return m.update(id, change, func(quota.Account) {}), nil
 }
 
-// LoadSources implements [Store].
-func (m *memory) LoadSources(id string, fn func(key string, s *snapshot.Snapshot)) error {
+// Load implements [Store].
+func (m *memory) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot)) error {
+	defer m.observer.Operation(opLoad, 0, nil)
 	m.mu.Lock()
-	sources := maps.Clone(m.sources[id]) // fn may use the store
+	snapshots := maps.Clone(m.snapshots[id]) // fn may use the store
 	m.mu.Unlock()
-	for key, s := range sources {
+	for key, s := range snapshots {
 		fn(key, s)
 	}
 	return nil
 }
 
-// SaveSource implements [Store].
-func (m *memory) SaveSource(id, key string, s *snapshot.Snapshot) {
-	if s.Reading.Roster != nil {
-		// What a file cannot keep is not kept here either.
-		kept := *s
-		kept.Reading.Roster = nil
-		s = &kept
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.sources[id] == nil {
-		m.sources[id] = make(map[string]*snapshot.Snapshot)
-	}
-	m.sources[id][key] = s
+// Claim implements [Store]. No other process can have a claim.
+func (m *memory) Claim(_ context.Context, _ string, keys []string) ([]Claim, error) {
+	defer m.observer.Operation(opClaim, 0, nil)
+	return make([]Claim, len(keys)), nil // Granted
 }
 
-// DropSources implements [Store].
-func (m *memory) DropSources(id string, keys []string) {
+// Publish implements [Store].
+func (m *memory) Publish(_ context.Context, id string, outcomes []Outcome) ([]bool, error) {
+	defer m.observer.Operation(opPublish, 0, nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, key := range keys {
-		delete(m.sources[id], key)
+	if m.snapshots[id] == nil {
+		m.snapshots[id] = make(map[string]*snapshot.Snapshot)
 	}
+	for _, o := range outcomes {
+		switch {
+		case o.Abandoned:
+		case o.Snapshot == nil:
+			delete(m.snapshots[id], o.Key)
+		case o.Snapshot.Reading.Roster != nil:
+			s := *o.Snapshot
+			s.Reading.Roster = nil
+			m.snapshots[id][o.Key] = &s
+		default:
+			m.snapshots[id][o.Key] = o.Snapshot
+		}
+	}
+	return acceptAll(outcomes), nil
 }
 
-// Retain implements [Store].
-func (m *memory) Retain(ids []string) error {
-	keep := set(ids)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.DeleteFunc(m.accounts, func(id string, _ Account) bool { return !keep[id] })
-	maps.DeleteFunc(m.sources, func(id string, _ map[string]*snapshot.Snapshot) bool { return !keep[id] })
-	return nil
-}
+// acceptAll accepts every outcome: in one process no claim can be lost.
+func acceptAll(outcomes []Outcome) []bool { return slices.Repeat([]bool{true}, len(outcomes)) }
 
 // Close implements [Store].
 func (m *memory) Close() error { return nil }
-
-// set returns the strings of list as a set.
-func set(list []string) map[string]bool {
-	s := make(map[string]bool, len(list))
-	for _, v := range list {
-		s[v] = true
-	}
-	return s
-}

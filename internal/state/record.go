@@ -1,56 +1,218 @@
 package state
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"io"
+	"time"
 
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// castagnoli is the polynomial that processors compute by themselves.
+// formatVersion is the version of the stored form: of each record and of a whole
+// file. It changes whenever an older exporter would misread a record; testdata
+// has golden records of each version.
+const formatVersion = 1
+
+// A record is the format version, an encoding, a checksum and the content, which
+// is JSON: it represents every float64 exactly, and no NaN. The stored types
+// below are the stored form; a renamed field of the domain does not change it.
+const (
+	plain    = 0
+	deflated = 1
+
+	headSize = 6
+	// deflateFrom is the size in bytes from which content is compressed. Price
+	// lists are larger, other records smaller.
+	deflateFrom = 4 << 10
+	// maxContent bounds what a record inflates to. 50 000 prices need 3 MB.
+	maxContent = 64 << 20
+)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksumSize is the length of the checksum before the JSON of a record.
-const checksumSize = 4
+type storedQuota struct {
+	FullAt       time.Time   `json:"full_at,omitzero"`
+	BlockedUntil time.Time   `json:"blocked_until,omitzero"`
+	Cause        quota.Cause `json:"cause,omitempty"`
+	Limited      int         `json:"limited,omitempty"`
+	Refused      int         `json:"refused,omitempty"`
+	LimitedAt    time.Time   `json:"limited_at,omitzero"`
+}
 
-// encodeSource returns the record of one source: a checksum, then JSON, which
-// keeps every float64 exactly. bbolt has no checksums of its own, and a single
-// flipped bit must not become a price that nobody asked for.
-func encodeSource(id, key string, s *snapshot.Snapshot) ([]byte, error) {
-	text, err := json.Marshal(s)
+type storedSnapshot struct {
+	Billing     providers.Billing            `json:"billing,omitempty"`
+	Balances    []storedBalance              `json:"balances,omitempty"`
+	Prices      []storedPrice                `json:"prices,omitempty"`
+	Subscriber  string                       `json:"subscriber,omitempty"`
+	Subscribed  []storedSubscriberBalance    `json:"subscriber_balances,omitempty"`
+	Dropped     map[providers.DropReason]int `json:"dropped,omitempty"`
+	AskAfter    time.Duration                `json:"ask_after_ns,omitempty"`
+	Kept        []byte                       `json:"kept,omitempty"`
+	FetchedAt   time.Time                    `json:"fetched_at,omitzero"`
+	TriedAt     time.Time                    `json:"tried_at,omitzero"`
+	DueAt       time.Time                    `json:"due_at,omitzero"`
+	LastFailure *storedFailure               `json:"failure,omitempty"`
+	Ended       bool                         `json:"ended,omitempty"`
+}
+
+type storedBalance struct {
+	Amount   float64   `json:"amount"`
+	Currency string    `json:"currency,omitempty"`
+	Wallet   string    `json:"wallet,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"`
+}
+
+type storedPrice struct {
+	SubAccount string              `json:"s,omitempty"`
+	Country    string              `json:"c,omitempty"`
+	MCC        string              `json:"mcc,omitempty"`
+	MNC        string              `json:"mnc,omitempty"`
+	Operator   string              `json:"o,omitempty"`
+	NumberType string              `json:"t,omitempty"`
+	Direction  providers.Direction `json:"d,omitempty"`
+	Amount     float64             `json:"amount"`
+	Currency   string              `json:"cur,omitempty"`
+}
+
+type storedSubscriberBalance struct {
+	ID       string  `json:"id,omitempty"`
+	Currency string  `json:"currency,omitempty"`
+	Unit     string  `json:"unit,omitempty"`
+	Value    float64 `json:"value"`
+}
+
+type storedFailure struct {
+	Reason  providers.Reason `json:"reason,omitempty"`
+	Message string           `json:"message,omitempty"`
+	ID      string           `json:"id,omitempty"`
+	Count   int              `json:"count,omitempty"`
+}
+
+func encodeQuota(id string, a quota.Account) []byte {
+	record, err := seal(id, "", storedQuota(a))
+	if err != nil {
+		panic(err) // no field can hold what JSON cannot
+	}
+	return record
+}
+
+func decodeQuota(id string, record []byte) (quota.Account, error) {
+	var stored storedQuota
+	err := unseal(id, "", record, &stored)
+	return quota.Account(stored), err
+}
+
+// encodeSnapshot returns the record of a snapshot. It leaves out the Roster,
+// which a source restores from Kept.
+func encodeSnapshot(id, key string, s *snapshot.Snapshot) ([]byte, error) {
+	r := &s.Reading
+	return seal(id, key, storedSnapshot{
+		Billing:    r.Billing,
+		Balances:   convert(r.Balances, func(b providers.Balance) storedBalance { return storedBalance(b) }),
+		Prices:     convert(r.Prices, func(p providers.Price) storedPrice { return storedPrice(p) }),
+		Subscriber: r.Subscriber,
+		Subscribed: convert(r.SubscriberBalances, func(b providers.SubscriberBalance) storedSubscriberBalance { return storedSubscriberBalance(b) }),
+		Dropped:    r.Dropped, AskAfter: r.AskAfter, Kept: r.Kept,
+		FetchedAt: s.FetchedAt, TriedAt: s.TriedAt, DueAt: s.DueAt,
+		LastFailure: (*storedFailure)(s.Failure), Ended: s.Ended,
+	})
+}
+
+func decodeSnapshot(id, key string, record []byte) (*snapshot.Snapshot, error) {
+	var stored storedSnapshot
+	if err := unseal(id, key, record, &stored); err != nil {
+		return nil, err
+	}
+	return &snapshot.Snapshot{
+		Reading: providers.Reading{
+			Billing:            stored.Billing,
+			Balances:           convert(stored.Balances, func(b storedBalance) providers.Balance { return providers.Balance(b) }),
+			Prices:             convert(stored.Prices, func(p storedPrice) providers.Price { return providers.Price(p) }),
+			Subscriber:         stored.Subscriber,
+			SubscriberBalances: convert(stored.Subscribed, func(b storedSubscriberBalance) providers.SubscriberBalance { return providers.SubscriberBalance(b) }),
+			Dropped:            stored.Dropped, AskAfter: stored.AskAfter, Kept: stored.Kept,
+		},
+		FetchedAt: stored.FetchedAt, TriedAt: stored.TriedAt, DueAt: stored.DueAt,
+		Failure: (*snapshot.Failure)(stored.LastFailure), Ended: stored.Ended,
+	}, nil
+}
+
+func convert[From, To any](list []From, f func(From) To) []To {
+	if len(list) == 0 {
+		return nil
+	}
+	converted := make([]To, len(list))
+	for i, v := range list {
+		converted[i] = f(v)
+	}
+	return converted
+}
+
+// seal returns the record of content. The checksum covers its names too, so that
+// a record in the place of another one is noticed.
+func seal(id, key string, content any) ([]byte, error) {
+	text, err := json.Marshal(content)
 	if err != nil {
 		return nil, err
 	}
-	record := make([]byte, checksumSize, checksumSize+len(text))
-	binary.BigEndian.PutUint32(record, sourceChecksum(id, key, text))
-	return append(record, text...), nil
+	record := bytes.NewBuffer(make([]byte, headSize, headSize+min(len(text), deflateFrom)))
+	encoding := byte(plain)
+	if len(text) < deflateFrom {
+		record.Write(text)
+	} else {
+		encoding = deflated
+		w, err := flate.NewWriter(record, flate.BestSpeed)
+		if err != nil {
+			return nil, err
+		}
+		_, _ = w.Write(text) // a bytes.Buffer does not fail
+		_ = w.Close()
+	}
+	sealed := record.Bytes()
+	sealed[0], sealed[1] = formatVersion, encoding
+	binary.BigEndian.PutUint32(sealed[2:], checksum(id, key, sealed))
+	return sealed, nil
 }
 
-// decodeSource returns what a record made by encodeSource for the same id and
-// key holds.
-func decodeSource(id, key string, record []byte) (*snapshot.Snapshot, error) {
-	if len(record) < checksumSize {
-		return nil, errors.New("record is too short")
+// unseal reads the content of a record into dst.
+func unseal(id, key string, record []byte, dst any) error {
+	if len(record) < headSize {
+		return errors.New("record is too short")
 	}
-	text := record[checksumSize:]
-	if binary.BigEndian.Uint32(record) != sourceChecksum(id, key, text) {
-		return nil, errors.New("record has a wrong checksum")
+	if record[0] != formatVersion {
+		return fmt.Errorf("record has format %d, expected %d", record[0], formatVersion)
 	}
-	s := new(snapshot.Snapshot)
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, err
+	if binary.BigEndian.Uint32(record[2:]) != checksum(id, key, record) {
+		return errors.New("record has a wrong checksum")
 	}
-	return s, nil
+	text := record[headSize:]
+	if record[1] == deflated {
+		r := io.LimitReader(flate.NewReader(bytes.NewReader(text)), maxContent+1)
+		inflated, err := io.ReadAll(r)
+		if err == nil && len(inflated) > maxContent {
+			err = fmt.Errorf("record of more than %d bytes", maxContent)
+		}
+		if err != nil {
+			return err
+		}
+		text = inflated
+	}
+	return json.Unmarshal(text, dst)
 }
 
-// sourceChecksum covers the names too, so that a record that turns up in
-// another's place is noticed.
-func sourceChecksum(id, key string, text []byte) uint32 {
-	sum := crc32.Update(0, castagnoli, []byte(id))
-	sum = crc32.Update(sum, castagnoli, []byte{0})
-	sum = crc32.Update(sum, castagnoli, []byte(key))
-	sum = crc32.Update(sum, castagnoli, []byte{0})
-	return crc32.Update(sum, castagnoli, text)
+// checksum returns the CRC-32C of the record, except the checksum itself, and of
+// its names.
+func checksum(id, key string, record []byte) uint32 {
+	names := binary.AppendUvarint(nil, uint64(len(id)))
+	sum := crc32.Update(0, castagnoli, append(append(names, id...), key...))
+	sum = crc32.Update(sum, castagnoli, record[:2])
+	return crc32.Update(sum, castagnoli, record[headSize:])
 }

@@ -1,13 +1,10 @@
-// Package state keeps what must survive a restart: snapshots, spent quota and
-// cool-downs. It never holds a secret or a token.
-//
-// There are two stores, chosen by URL: `memory:` for one process's life, and
-// `bolt:PATH` for a file. Both pass the suite in package statetest. The second is in
-// bolt.go, what it opens in boltfile.go and boltcheck.go, how it writes snapshots in
-// boltwrite.go, and the accounts' own file in accounts.go.
+// Package state persists what must survive a restart: the quota record of every
+// account and the newest snapshot of every source.
 package state
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -16,65 +13,123 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
-	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// Account is what is kept of an account as a whole. The zero value is an account
-// that has sent nothing yet.
-type Account struct {
-	Quota quota.State `json:"quota"`
-	// Reason is why Quota.BlockedUntil was set.
-	Reason providers.Reason `json:"reason,omitempty"`
-	// Limited counts answers "too many requests" in a row, Refused answers
-	// "unauthorized" in a row.
-	Limited int `json:"limited,omitempty"`
-	Refused int `json:"refused,omitempty"`
-	// LimitedAt is when the last answer "too many requests" came.
-	LimitedAt time.Time `json:"limited_at,omitzero"`
-}
+// Retention is how long a record is stored after its last write. Older ones are
+// deleted when the store is opened.
+const Retention = 30 * 24 * time.Hour
 
-// Store keeps accounts and the snapshots of their sources. Accounts are named by
-// an id that changes whenever another remote account is meant. A Store is safe
-// for concurrent use.
+// Store holds quota records and snapshots. An account is named by an id that
+// changes whenever another remote account is meant, a source by a key that is
+// unique within its account. A Store is safe for concurrent use. Records that
+// have not been written for [Retention] may be forgotten.
 type Store interface {
-	// LoadAccount returns what was kept of an account; the zero value if nothing
-	// was.
-	LoadAccount(id string) (Account, error)
-	// SaveAccount keeps a. When it returns, the end of the process cannot undo
-	// it, so that quota is reserved before it is spent.
-	SaveAccount(id string, a Account) error
-	// LoadSources calls fn for each kept snapshot of the account. A record that
-	// cannot be read is left out.
-	LoadSources(id string, fn func(key string, s *snapshot.Snapshot)) error
-	// SaveSource keeps the snapshot of one source. It does not wait: the end of
-	// the process may undo what was saved within the last second.
-	SaveSource(id, key string, s *snapshot.Snapshot)
-	// DropSources forgets sources. Like SaveSource it does not wait.
-	DropSources(id string, keys []string)
-	// Retain forgets every account that is not named.
-	Retain(ids []string) error
-	// Close writes what is waiting, and ends the use of the store.
+	// Update replaces the account's quota record by change(record, now) in one
+	// atomic step and returns the new one. An account without a record has the
+	// zero value. change is pure and may run more than once; now is the store's
+	// clock. When Update returns, the end of the process cannot undo it, so
+	// that quota is reserved before it is spent. An error means that the quota
+	// is not known: nothing may be sent. Only a store that is shared with other
+	// processes returns one; a file that cannot be written is logged, reported to
+	// the [Observer], and written as soon as possible; the record in memory counts.
+	Update(ctx context.Context, id string, change func(record quota.Account, now time.Time) quota.Account) (quota.Account, error)
+	// Load calls fn for each stored snapshot of the account, without its Roster. A
+	// record that cannot be read is left out and reported. fn may use the store.
+	Load(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot)) error
+	// Claim asks for the right to fetch sources, and answers for each key in
+	// the same order. In a store of one process every claim is granted.
+	Claim(ctx context.Context, id string, keys []string) ([]Claim, error)
+	// Publish stores the outcomes of claimed fetches and releases their claims.
+	// It reports for each, in the same order, whether it was accepted: an
+	// outcome whose claim was lost is dropped. An accepted outcome survives
+	// the end of the process, with the same exception as Update.
+	Publish(ctx context.Context, id string, outcomes []Outcome) ([]bool, error)
+	// Close writes what is pending and ends the use of the store. Its error says
+	// what a restart will not know. Closing again does nothing.
 	Close() error
 }
 
-// Open returns the store that a URL names: `memory:` or `bolt:PATH`. What it
-// mends by itself, such as setting a damaged file aside, goes to logger.
-func Open(storeURL string, logger log.Logger) (Store, error) {
-	scheme, rest, ok := strings.Cut(storeURL, ":")
-	if !ok {
-		return nil, fmt.Errorf("state URL %q: expected memory: or bolt:PATH", storeURL)
+// Options are the options of [Open].
+type Options struct {
+	Logger   log.Logger
+	Observer Observer // nil for none
+}
+
+// Observer gets the result of every operation; a consumer contract for the
+// exporter's metrics. It is called concurrently.
+type Observer interface {
+	// Operation reports that an operation ("update", "load", "claim" or
+	// "publish") took some time. err is its failure, also one that the store
+	// hides from its caller because it continues from memory; else nil.
+	Operation(op string, took time.Duration, err error)
+}
+
+// The names of the operations.
+const (
+	opUpdate  = "update"
+	opLoad    = "load"
+	opClaim   = "claim"
+	opPublish = "publish"
+)
+
+var errClosed = errors.New("state store is closed")
+
+// Open opens the store at a URL: "memory:" or "sqlite:PATH". It fails if the URL
+// cannot work: no such directory, no permission, a file in use by another
+// process. A damaged file is logged, renamed to PATH.damaged-TIME and replaced; a
+// full disk is logged, and the store works in memory until there is space.
+func Open(url string, opts Options) (Store, error) {
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
 	}
-	switch scheme {
-	case "memory":
-		if rest != "" {
-			return nil, fmt.Errorf("state URL %q: memory: takes no path", storeURL)
-		}
-		return NewMemory(), nil
-	case "bolt":
-		if rest == "" {
-			return nil, fmt.Errorf("state URL %q: expected bolt:PATH with the path of a file", storeURL)
-		}
-		return OpenBolt(rest, logger)
+	// An error does not quote what follows the scheme: it may hold a password.
+	switch scheme, path, _ := strings.Cut(url, ":"); {
+	case url == "memory:":
+		return newMemory(opts.Observer), nil
+	case scheme == "memory":
+		return nil, errors.New("expected memory:, without a path")
+	case scheme == "sqlite" && path == "":
+		return nil, errors.New("expected sqlite:PATH with the path of a file")
+	case scheme == "sqlite":
+		return openSQLite(path, opts)
+	default:
+		return nil, fmt.Errorf("unknown scheme %q, expected memory: or sqlite:PATH", scheme)
 	}
-	return nil, fmt.Errorf("state URL %q: unknown kind %q, expected memory: or bolt:PATH", storeURL, scheme)
+}
+
+type noObserver struct{}
+
+func (noObserver) Operation(string, time.Duration, error) {}
+
+// ClaimResult is the answer to a claim.
+type ClaimResult int
+
+// The answers to a claim.
+const (
+	// Granted: fetch the source, then Publish with the claim's Token.
+	Granted ClaimResult = iota
+	// Shared: another process has fetched the source since; Snapshot is its
+	// outcome.
+	Shared
+	// Held: another process is fetching the source; claim again after Retry.
+	Held
+)
+
+// Claim is the answer to one claim.
+type Claim struct {
+	Result   ClaimResult
+	Token    uint64             // of a granted claim
+	Snapshot *snapshot.Snapshot // of a shared claim
+	Retry    time.Duration      // of a held claim
+}
+
+// Outcome is what became of one claimed fetch.
+type Outcome struct {
+	Key   string
+	Token uint64 // of the claim
+	// Snapshot is stored; nil forgets the source.
+	Snapshot *snapshot.Snapshot
+	// Abandoned releases the claim and leaves what is stored, because nothing
+	// was sent.
+	Abandoned bool
 }

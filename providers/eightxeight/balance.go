@@ -2,57 +2,68 @@ package eightxeight
 
 import (
 	"context"
-	"io"
+	"errors"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 // postpaidInterval is how often an account without a balance is asked whether it
-// has got one.
+// has become prepaid.
 const postpaidInterval = time.Hour
 
 // balanceSource reads the balance of a prepaid account:
 // https://developer.8x8.com/connect/reference/get-account-balance
 type balanceSource struct {
-	account  *account
+	client   *client
 	interval time.Duration
 }
 
-// Key implements [providers.Source].
-func (s *balanceSource) Key() string { return "balance" }
+// Describe implements [providers.Source].
+func (s *balanceSource) Describe() providers.Description {
+	return providers.Description{Key: "balance", Kind: providers.KindBalance, Interval: s.interval, Requests: 1}
+}
 
-// Kind implements [providers.Source].
-func (s *balanceSource) Kind() providers.Kind { return providers.KindBalance }
-
-// Interval implements [providers.Source].
-func (s *balanceSource) Interval() time.Duration { return s.interval }
-
-// Requests implements [providers.Source].
-func (s *balanceSource) Requests() int { return 1 }
-
-// Fetch returns the balance. That an account is not in prepaid mode is a good
-// answer too: a Reading without a balance.
+// Fetch returns the balance. An account that is not in prepaid mode is no failure:
+// its Reading has no balance.
 func (s *balanceSource) Fetch(ctx context.Context) (providers.Reading, error) {
-	call := s.account.call("balance")
-	reading := providers.Reading{Billing: providers.BillingPrepaid}
-	call.Check = func(a providers.Answer) *providers.Error {
-		if isPostpaid(a) {
-			reading = providers.Reading{Billing: providers.BillingPostpaid, AskAfter: postpaidInterval}
-			return nil
-		}
-		return check(a)
-	}
-	call.Decode = func(body io.Reader) error {
-		if reading.Billing == providers.BillingPostpaid {
-			return nil
-		}
-		balance, err := decodeBalance(body)
-		reading.Balance = balance
+	var reading providers.Reading
+	call := s.client.call("balance")
+	call.Parse = func(a providers.Answer) (err error) {
+		reading, err = parseBalance(a)
 		return err
 	}
-	if err := s.account.http.Do(ctx, call); err != nil {
+	if err := s.client.http.Do(ctx, call); err != nil {
 		return providers.Reading{}, err
 	}
 	return reading, nil
+}
+
+// parseBalance reads an answer of any status. Balance and currency must both be
+// there: a 0 for a missing amount would page somebody.
+func parseBalance(a providers.Answer) (providers.Reading, error) {
+	var body balanceBody
+	invalid := kit.Unmarshal(a.Body, &body)
+	switch e := readError(a); {
+	case !a.OK(), !body.Balance.Present && e.documented():
+		if e.isPostpaid(a) {
+			return providers.Reading{Billing: providers.BillingPostpaid, AskAfter: postpaidInterval}, nil
+		}
+		return providers.Reading{}, e.refusal(a)
+	case kit.Whole(a.Status) != nil:
+		return providers.Reading{}, kit.Whole(a.Status)
+	case invalid != nil:
+		return providers.Reading{}, invalid
+	case !body.Balance.OK:
+		return providers.Reading{}, errors.New(`"balance" is missing or is no number`)
+	}
+	currency, ok := kit.Currency(body.Currency.Value)
+	if !ok {
+		return providers.Reading{}, errors.New(`"currency" is missing or is not three letters`)
+	}
+	return providers.Reading{
+		Billing:  providers.BillingPrepaid,
+		Balances: []providers.Balance{{Amount: body.Balance.Value, Currency: currency}},
+	}, nil
 }

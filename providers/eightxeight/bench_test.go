@@ -75,7 +75,7 @@ func (s *fileServer) Do(_ context.Context, call providers.Call) error {
 	}
 	defer func() { _ = file.Close() }()
 	s.file = file
-	return decode(call, s)
+	return deliver(call, 200, s)
 }
 
 func (s *fileServer) Read(p []byte) (int, error) {

@@ -1,312 +1,173 @@
 package eightxeight
 
 import (
-	"encoding/json"
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
-// decodeBalance reads the body of a balance. Both parts have to be there: a 0 for
-// a missing amount would wake somebody.
-func decodeBalance(r io.Reader) (*providers.Balance, error) {
-	body, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("balance: %w", err)
-	}
-	var wire balanceBody
-	if err := json.Unmarshal(body, &wire); err != nil {
-		return nil, fmt.Errorf("balance: %w", err)
-	}
-	switch {
-	case !wire.Balance.ok:
-		return nil, errors.New(`balance: "balance" is missing or is no number`)
-	case !wire.Currency.given():
-		return nil, errors.New(`balance: "currency" is missing or is no text`)
-	}
-	return &providers.Balance{Amount: wire.Balance.value, Currency: currency(wire.Currency)}, nil
-}
-
-// decodePrices adds the prices of one body to list. Where structure ends and rows
-// begin decides what a fault costs: a list or an object that is something else is
-// an error, for nobody knows how many rows it stands for; a faulty operator,
+// parsePrices adds the prices in an answer to set. A fault of the structure is an
+// error, because the number of rows that it costs is unknown; a faulty operator,
 // network or number type costs only its own series.
 //
-// An empty list of sub-accounts is an empty price list. One that is missing or
-// null is an error: taking the prices of an account away needs a clear word.
-func decodePrices(r io.Reader, list *priceList) error {
-	d := &priceDecoder{json: json.NewDecoder(r), prices: list}
-	if err := d.body(); err != nil {
-		return fmt.Errorf("price list, at byte %d: %w", d.json.InputOffset(), err)
+// An empty list of sub-accounts is an empty price list. One that is missing or null
+// is an error: prices must not disappear without a clear word.
+// asked reports a price that the request asks for.
+func parsePrices(a providers.Answer, asked func(providers.Price) bool, set *kit.PriceSet) error {
+	if !a.OK() {
+		return readError(a).refusal(a)
 	}
-	return nil
+	d := priceDecoder{answer: a, prices: set}
+	err := set.Answer(asked, d.body)
+	var refused *providers.Error
+	if err == nil || errors.As(err, &refused) {
+		return err
+	}
+	return fmt.Errorf("price list: %w", err)
 }
 
-// priceDecoder walks the tokens of a price list down to a country and from there
-// on decodes one operator or number type at a time, so that a body takes little
-// more memory than its rows. The walk is a few levels deep, whatever the body is;
-// encoding/json bounds the depth of the rest.
-//
-// A key may come before or after those it belongs to, as in {"outbound": …,
-// "subAccountId": …}. Keys are compared like encoding/json does, without regard
-// to case.
+// priceDecoder walks the lists of an answer in place, without a copy of them.
 type priceDecoder struct {
-	json   *json.Decoder
-	prices *priceList
+	answer providers.Answer
+	prices *kit.PriceSet
 }
 
-func (d *priceDecoder) body() error {
-	if err := d.open('{', "the answer"); err != nil {
+func (d priceDecoder) body() error {
+	var body struct {
+		SubAccounts kit.Raw `json:"subAccounts"`
+	}
+	if err := kit.Unmarshal(d.answer.Body, &body); err != nil {
 		return err
 	}
-	found := false
-	err := d.members(func(key string) error {
-		if !strings.EqualFold(key, "subAccounts") {
-			return d.skip()
+	if body.SubAccounts == nil {
+		if e := readError(d.answer); e.documented() {
+			return e.refusal(d.answer)
 		}
-		found = true
-		if err := d.open('[', "subAccounts"); err != nil {
-			return err
-		}
-		return d.elements(d.subAccount)
-	})
-	if err != nil {
+	}
+	if err := kit.Whole(d.answer.Status); err != nil {
 		return err
 	}
-	if !found {
-		return errors.New("subAccounts is missing")
+	if body.SubAccounts == nil {
+		return cmp.Or(d.renamed(d.answer.Body, "the answer", "subAccounts"), errors.New("subAccounts is missing"))
 	}
-	if _, err := d.json.Token(); err != io.EOF { //nolint:errorlint // Token returns it bare
-		if err == nil {
-			err = errors.New("something follows the end")
-		}
-		return err
-	}
-	return nil
+	return each(body.SubAccounts, "subAccounts", "a sub-account", d.subAccount)
 }
 
-// subAccount reads one of subAccounts.
-func (d *priceDecoder) subAccount() error {
-	if err := d.open('{', "a sub-account"); err != nil {
+func (d priceDecoder) subAccount(value kit.Raw) error {
+	var s struct {
+		ID       kit.Text `json:"subAccountId"`
+		Outbound kit.Raw  `json:"outbound"`
+		Inbound  kit.Raw  `json:"inbound"`
+	}
+	if err := kit.Unmarshal(value, &s); err != nil {
 		return err
 	}
-	var id text
-	// unnamed has the rows that come before the id. As many as the list may have
-	// are enough: what is dropped here would find no room there.
-	unnamed := rowSet{max: d.prices.rows.max}
-	emit := func(p providers.Price) {
-		if id.given() {
-			p.SubAccount = id.value
-			d.prices.rows.add(d.prices.row(p))
-		} else {
-			unnamed.add(d.prices.row(p))
-		}
+	if err := d.countries(s.Outbound, at{subAccount: s.ID, direction: providers.Outbound}); err != nil {
+		return err
 	}
-	err := d.members(func(key string) error {
-		switch {
-		case strings.EqualFold(key, "subAccountId") && !id.given():
-			err := d.value(&id)
-			if id.given() {
-				d.prices.addNamed(id.value, unnamed)
-				unnamed = rowSet{}
-			}
-			return err
-		case strings.EqualFold(key, "outbound"):
-			return d.countries(providers.Outbound, emit)
-		case strings.EqualFold(key, "inbound"):
-			return d.countries(providers.Inbound, emit)
-		}
-		return d.skip()
-	})
-	d.prices.incomplete += len(unnamed.rows) + unnamed.duplicate + unnamed.beyond
-	return err
+	if err := d.countries(s.Inbound, at{subAccount: s.ID, direction: providers.Inbound}); err != nil {
+		return err
+	}
+	return d.renamed(value, "a sub-account", "outbound", "inbound")
 }
 
 // countries reads the value of outbound or inbound. Schema and examples of the
 // documentation contradict each other, so there are four forms, and all mean the
 // same: nothing or null, {"countries": […]}, [{"countries": […]}, …] and
 // [country, …].
-func (d *priceDecoder) countries(direction providers.Direction, emit func(providers.Price)) error {
-	token, err := d.token()
-	if err != nil {
-		return err
-	}
-	switch token {
-	case nil:
-		return nil
-	case json.Delim('{'):
-		return d.country(direction, true, emit)
-	case json.Delim('['):
-		return d.elements(func() error {
-			if err := d.open('{', "an element of "+string(direction)); err != nil {
-				return err
-			}
-			return d.country(direction, true, emit)
-		})
-	}
-	return fmt.Errorf("%s is %s, neither a list nor an object", direction, kindOf(token))
-}
-
-// country reads the members of an object: a country or, if wrapped, perhaps one
-// that wraps a list of countries.
-func (d *priceDecoder) country(direction providers.Direction, wrapped bool, emit func(providers.Price)) error {
-	var (
-		alpha2      text
-		operators   []operator   // that come before the country's code
-		numberTypes []numberType // the same
-	)
-	err := d.members(func(key string) error {
-		switch {
-		case wrapped && strings.EqualFold(key, "countries"):
-			return d.list("countries", func() error {
-				if err := d.open('{', "a country"); err != nil {
-					return err
-				}
-				return d.country(direction, false, emit)
-			})
-		case strings.EqualFold(key, "alpha2Code") && !alpha2.given():
-			return d.value(&alpha2)
-		case direction == providers.Outbound && strings.EqualFold(key, "operators"):
-			return d.list("operators", func() error {
-				var o operator
-				err := d.value(&o)
-				if alpha2.given() {
-					d.prices.incomplete += o.prices(alpha2, emit)
-				} else {
-					operators = append(operators, o)
-				}
-				return err
-			})
-		case direction == providers.Inbound && strings.EqualFold(key, "numberTypes"):
-			return d.list("numberTypes", func() error {
-				var t numberType
-				err := d.value(&t)
-				if alpha2.given() {
-					d.prices.incomplete += t.prices(alpha2, emit)
-				} else {
-					numberTypes = append(numberTypes, t)
-				}
-				return err
-			})
-		}
-		return d.skip()
-	})
-	for _, o := range operators {
-		d.prices.incomplete += o.prices(alpha2, emit)
-	}
-	for _, t := range numberTypes {
-		d.prices.incomplete += t.prices(alpha2, emit)
-	}
-	return err
-}
-
-// list reads a list that may be missing: null is none.
-func (d *priceDecoder) list(name string, element func() error) error {
-	token, err := d.token()
+func (d priceDecoder) countries(value kit.Raw, at at) error {
+	outer := func(value kit.Raw) error { return d.country(value, at, true) }
 	switch {
-	case err != nil:
-		return err
-	case token == nil:
+	case value.Null():
 		return nil
-	case token != json.Delim('['):
-		return notA('[', name, token)
+	case value[0] == '{':
+		return outer(value)
+	case value[0] == '[':
+		return each(value, string(at.direction), "an element of "+string(at.direction), outer)
 	}
-	return d.elements(element)
+	return fmt.Errorf("%s is %s, neither a list nor an object", at.direction, kit.KindOf(value[0]))
 }
 
-// elements calls element for each element of the list that is open, and closes
-// it.
-func (d *priceDecoder) elements(element func() error) error {
-	for d.json.More() {
-		if err := element(); err != nil {
-			return err
-		}
+// country reads a country or, if outer, perhaps an object that wraps a list of
+// countries.
+func (d priceDecoder) country(value kit.Raw, at at, outer bool) error {
+	var c struct {
+		Code        kit.Text `json:"alpha2Code"`
+		Countries   kit.Raw  `json:"countries"`
+		Operators   kit.Raw  `json:"operators"`
+		NumberTypes kit.Raw  `json:"numberTypes"`
 	}
-	_, err := d.token()
-	return err
-}
-
-// members calls member with the key of each member of the object that is open,
-// and closes it. member has to read the value.
-func (d *priceDecoder) members(member func(key string) error) error {
-	for d.json.More() {
-		key, err := d.token()
+	if err := kit.Unmarshal(value, &c); err != nil {
+		return err
+	}
+	at.country = c.Code
+	name, rows, list, add := "a country", c.Operators, "operators", addRow(d, at, operator.add)
+	if at.direction == providers.Inbound {
+		rows, list, add = c.NumberTypes, "numberTypes", addRow(d, at, numberType.add)
+	}
+	known := []string{list}
+	if outer {
+		name, known = string(at.direction), []string{"countries", list}
+		err := each(c.Countries, "countries", "a country", func(value kit.Raw) error { return d.country(value, at, false) })
 		if err != nil {
 			return err
 		}
-		name, _ := key.(string) // the decoder takes nothing else for a key
-		if err := member(name); err != nil {
+	}
+	if err := each(rows, list, "", add); err != nil {
+		return err
+	}
+	return d.renamed(value, name, known...)
+}
+
+// addRow returns what adds the prices of a value as a row.
+func addRow[Row any](d priceDecoder, at at, add func(Row, *kit.PriceSet, at)) func(kit.Raw) error {
+	return func(value kit.Raw) error {
+		var row Row
+		_ = kit.Unmarshal(value, &row) // a value that is no object has no parts
+		add(row, d.prices, at)
+		return nil
+	}
+}
+
+// each calls read for each element of a list that may be missing: null is none. If
+// element names the elements, they must be objects.
+func each(list kit.Raw, name, element string, read func(kit.Raw) error) error {
+	elements, ok := list.Elements()
+	if !ok && (name == "subAccounts" || !list.Null()) {
+		return fmt.Errorf("%s is %s, not a list", name, kit.KindOf(list[0]))
+	}
+	for value := range elements {
+		if element != "" && value[0] != '{' {
+			return fmt.Errorf("%s is %s, not an object", element, kit.KindOf(value[0]))
+		}
+		if err := read(value); err != nil {
 			return err
 		}
 	}
-	_, err := d.token()
-	return err
+	return nil
 }
 
-// open reads the beginning of a list or of an object.
-func (d *priceDecoder) open(delim json.Delim, name string) error {
-	token, err := d.token()
-	if err == nil && token != delim {
-		err = notA(delim, name, token)
+// renamed returns an error for an object that has none of its lists, but content
+// under an unknown key: the keys have changed.
+func (d priceDecoder) renamed(object kit.Raw, name string, lists ...string) error {
+	unknown := ""
+	for key, value := range object.Members() {
+		for _, list := range lists {
+			if strings.EqualFold(key, list) {
+				return nil
+			}
+		}
+		if len(value) > 2 && (value[0] == '[' || value[0] == '{') && len(bytes.TrimSpace(value[1:len(value)-1])) > 0 {
+			unknown = key
+		}
 	}
-	return err
-}
-
-func (d *priceDecoder) token() (json.Token, error) {
-	token, err := d.json.Token()
-	return token, inside(err)
-}
-
-// value decodes the next value. One of a wrong type is no error; v stays as it
-// is.
-func (d *priceDecoder) value(v any) error {
-	err := d.json.Decode(v)
-	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) {
+	if unknown == "" {
 		return nil
 	}
-	return inside(err)
-}
-
-func (d *priceDecoder) skip() error { return d.value(&ignored{}) }
-
-// inside is the error of a read before the end of the body: the end comes too
-// early there.
-func inside(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-func notA(delim json.Delim, name string, token json.Token) error {
-	wanted := "an object"
-	if delim == '[' {
-		wanted = "a list"
-	}
-	return fmt.Errorf("%s is %s, not %s", name, kindOf(token), wanted)
-}
-
-// kindOf names what a token begins.
-func kindOf(token json.Token) string {
-	switch token {
-	case nil:
-		return "null"
-	case json.Delim('{'):
-		return "an object"
-	case json.Delim('['):
-		return "a list"
-	}
-	switch token.(type) {
-	case string:
-		return "a text"
-	case float64:
-		return "a number"
-	case bool:
-		return "true or false"
-	}
-	return "out of place"
+	return fmt.Errorf("%s has %q instead of %s", name, d.answer.Quote(unknown, 64), strings.Join(lists, " or "))
 }

@@ -28,36 +28,29 @@ var Provider = providers.Provider{
 	Configure: configure,
 }
 
-// account is an opened account.
-type account struct {
-	id   string
-	key  *secret.Value
-	http providers.HTTP
-
-	sources []providers.Source
+// client sends the requests of one account.
+type client struct {
+	accountID string
+	key       *secret.Value
+	http      providers.HTTP
 }
 
-// Sources implements [providers.Account].
-func (a *account) Sources() []providers.Source { return a.sources }
-
 // call returns a GET of an endpoint of the account.
-func (a *account) call(endpoint string) providers.Call {
+func (c *client) call(endpoint string) providers.Call {
 	return providers.Call{
-		Path:      "/api/v1/accounts/" + url.PathEscape(a.id) + "/" + endpoint,
-		Authorize: a.authorize,
-		Check:     check,
+		Path:      "/api/v1/accounts/" + url.PathEscape(c.accountID) + "/" + endpoint,
+		Authorize: c.authorize,
 	}
 }
 
-// authorize takes the key anew for each request, because a file may bring another
-// one at any time.
-func (a *account) authorize() (http.Header, error) {
-	key, err := a.key.Get()
+// authorize reads the key for each request, because its file may change.
+func (c *client) authorize() (http.Header, error) {
+	key, err := c.key.Get()
 	if err != nil {
 		return nil, providers.Errorf(providers.ReasonAuth, "api_key: %w", err)
 	}
 	if strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return nil, providers.Errorf(providers.ReasonAuth, "api_key holds a line break or another control character; it must be one line")
+		return nil, providers.Errorf(providers.ReasonAuth, "api_key contains a line break or another control character; it must be one line")
 	}
 	return http.Header{"Authorization": {"Bearer " + key}}, nil
 }

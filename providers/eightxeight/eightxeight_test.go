@@ -2,6 +2,7 @@ package eightxeight_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,31 +24,32 @@ const accountID = "0f0e0d0c-0000-4000-8000-000000000001"
 
 // parse returns the account of a configuration that has only the provider's keys,
 // each on a line, and its warnings.
-func parse(t testing.TB, keys ...string) (*config.Account, *config.File) {
+func parse(t testing.TB, keys ...string) (providers.Section, *config.File) {
 	t.Helper()
-	return providertest.Parse(t, eightxeight.Provider, "a", t.TempDir(), keys...)
+	account, file := providertest.Parse(t, eightxeight.Provider, "a", t.TempDir(), keys...)
+	return account.Section, file
 }
 
 // configure returns the configuration of a sound account with more keys.
-func configure(t testing.TB, keys ...string) providers.Config {
+func configure(t testing.TB, keys ...string) providers.Account {
 	t.Helper()
 	keys = append([]string{"account_id: " + accountID}, keys...)
 	if !strings.Contains(strings.Join(keys, "\n"), "api_key") {
 		keys = append(keys, "api_key: the-key")
 	}
-	account, _ := parse(t, keys...)
-	cfg, err := eightxeight.Provider.Configure(account.Section)
+	section, _ := parse(t, keys...)
+	account, err := eightxeight.Provider.Configure(section)
 	require.NoError(t, err)
-	return cfg
+	return account
 }
 
 // source returns the source of one kind, which sends to http.
 func source(t testing.TB, kind providers.Kind, h providers.HTTP, keys ...string) providers.Source {
 	t.Helper()
-	account, err := configure(t, keys...).Open(providers.Env{Account: "a", HTTP: h})
+	sources, err := configure(t, keys...).Open(providers.Env{Account: "a", HTTP: h})
 	require.NoError(t, err)
-	for _, s := range account.Sources() {
-		if s.Kind() == kind {
+	for _, s := range sources {
+		if s.Describe().Kind == kind {
 			return s
 		}
 	}
@@ -67,19 +69,21 @@ func (s server) Do(_ context.Context, call providers.Call) error {
 	}
 	call.Header = header
 	status, body := s(call)
-	good := status >= 200 && status < 300
-	if !good || !call.Large {
-		if e := call.Check(providers.Answer{Status: status, Header: http.Header{}, Body: []byte(body)}); e != nil {
-			return e
-		}
-	}
-	return decode(call, strings.NewReader(body))
+	return deliver(call, status, strings.NewReader(body))
 }
 
-func decode(call providers.Call, body io.Reader) error {
-	err := call.Decode(body)
-	if err == nil {
-		return nil
+// deliver passes an answer to a call. Its secret is "the-key".
+func deliver(call providers.Call, status int, body io.Reader) error {
+	a := providers.Answer{Status: status, Header: http.Header{}, Quote: func(text string, limit int) string {
+		return providers.OneLine(strings.ReplaceAll(text, "the-key", "<secret>"), limit)
+	}}
+	var err error
+	if a.Body, err = io.ReadAll(body); err == nil {
+		err = call.Parse(a)
+	}
+	var failure *providers.Error
+	if err == nil || errors.As(err, &failure) {
+		return err
 	}
 	return providers.Errorf(providers.ReasonBadResponse, "reading the answer: %w", err)
 }
@@ -103,25 +107,23 @@ func sample(t testing.TB, name string) string {
 }
 
 func TestSources(t *testing.T) {
-	cfg := configure(t, "balance: {refresh_interval: 2m}", "prices: {refresh_interval: 3h}")
-	account, err := cfg.Open(providers.Env{})
+	account := configure(t, "balance: {refresh_interval: 2m}", "prices: {refresh_interval: 3h, countries: [SG, US], sub_accounts: [a, b, c]}")
+	sources, err := account.Open(providers.Env{})
 	require.NoError(t, err)
-	sources := account.Sources()
 	require.Len(t, sources, 2)
-
-	require.Equal(t, "balance", sources[0].Key())
-	require.Equal(t, providers.KindBalance, sources[0].Kind())
-	require.Equal(t, 2*time.Minute, sources[0].Interval())
-	require.Equal(t, 1, sources[0].Requests())
-
-	require.Regexp(t, `^prices-[0-9a-f]{12}$`, sources[1].Key())
-	require.Equal(t, providers.KindPrices, sources[1].Kind())
-	require.Equal(t, 3*time.Hour, sources[1].Interval())
-	require.Equal(t, 1, sources[1].Requests())
+	require.Equal(t, providers.Description{
+		Key: "balance", Kind: providers.KindBalance, Interval: 2 * time.Minute, Requests: 1,
+	}, sources[0].Describe())
+	prices := sources[1].Describe()
+	require.Regexp(t, `^prices-[0-9a-f]{12}$`, prices.Key)
+	prices.Key = ""
+	require.Equal(t, providers.Description{Kind: providers.KindPrices, Interval: 3 * time.Hour, Requests: 6}, prices)
 }
 
 func TestKeyFollowsWhatIsAsked(t *testing.T) {
-	key := func(prices string) string { return source(t, providers.KindPrices, nil, "prices: {"+prices+"}").Key() }
+	key := func(prices string) string {
+		return source(t, providers.KindPrices, nil, "prices: {"+prices+"}").Describe().Key
+	}
 	for name, same := range map[string][2]string{
 		"case":                   {"countries: [sg]", "countries: [SG]"},
 		"order":                  {"countries: [SG, US], sub_accounts: [a, b]", "sub_accounts: [b, a], countries: [US, SG]"},
@@ -193,16 +195,16 @@ func TestRequests(t *testing.T) {
 			if !strings.Contains(strings.Join(keys, "\n"), "account_id") {
 				keys = append(keys, "account_id: "+accountID)
 			}
-			account, _ := parse(t, append(keys, "api_key: the-key")...)
-			cfg, err := eightxeight.Provider.Configure(account.Section)
+			section, _ := parse(t, append(keys, "api_key: the-key")...)
+			account, err := eightxeight.Provider.Configure(section)
 			require.NoError(t, err)
-			opened, err := cfg.Open(providers.Env{HTTP: http})
+			sources, err := account.Open(providers.Env{HTTP: http})
 			require.NoError(t, err)
 			planned := 0
-			for _, s := range opened.Sources() {
+			for _, s := range sources {
 				_, err := s.Fetch(t.Context())
 				require.NoError(t, err)
-				planned += s.Requests()
+				planned += s.Describe().Requests
 			}
 			require.Equal(t, tt.want, got)
 			require.Len(t, got, planned)
@@ -230,7 +232,7 @@ func TestKeyThatCannotBeSent(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("two\nlines"), 0o600))
 	for _, kind := range []providers.Kind{providers.KindBalance, providers.KindPrices} {
 		_, err := source(t, kind, answers(200, ""), "api_key_file: "+path).Fetch(t.Context())
-		require.EqualError(t, err, "auth: api_key holds a line break or another control character; it must be one line")
+		require.EqualError(t, err, "auth: api_key contains a line break or another control character; it must be one line")
 	}
 }
 
@@ -241,7 +243,7 @@ func TestFetchIsAllOrNothing(t *testing.T) {
 			return 500, ""
 		}
 		return 200, sample(t, "prices-examples")
-	}), "prices: {countries: [SG, US, DE]}")
+	}), `prices: {networks: [{mcc: "525", mnc: "01"}, {mcc: "525", mnc: "02"}, {mcc: "525", mnc: "03"}]}`)
 	reading, err := s.Fetch(t.Context())
 	require.Equal(t, providers.ReasonUnavailable, providers.AsError(err).Reason)
 	require.Empty(t, reading)

@@ -1,108 +1,80 @@
 package eightxeight
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
-const (
-	// codeForbidden means two things: access forbidden by the table of codes,
-	// not in prepaid mode by the example of the balance.
-	codeForbidden = "1201"
-
-	maxErrorID = 64  // a GUID has 36
-	maxMessage = 200 // characters
-	maxCode    = 6   // digits; the documented ones have four
-)
-
-// errorBody is the body of every answer from 400 on:
+// errorBody is the body of every answer with a status from 400:
 // https://developer.8x8.com/connect/docs/api-error-codes
 type errorBody struct {
-	Code    code `json:"code"`
-	Message text `json:"message"`
-	ErrorID text `json:"errorId"`
+	Code    kit.Digits `json:"code"`
+	Message kit.Text   `json:"message"`
+	ErrorID kit.Text   `json:"errorId"`
 }
 
-// readError returns what a body says of an error; nothing if it is no JSON, as
-// when a proxy answers.
-func readError(body []byte) errorBody {
-	var e errorBody
-	_ = json.Unmarshal(body, &e)
+// readError returns the parts of an error body; none of another body.
+func readError(a providers.Answer) (e errorBody) {
+	_ = kit.Unmarshal(a.Body, &e) // a proxy's page is no JSON
 	return e
 }
 
-// isPostpaid reports that an account has no balance because it is not in prepaid
-// mode. Code and status alone could also mean that access is forbidden.
-func isPostpaid(a providers.Answer) bool {
-	if a.Status != http.StatusForbidden {
-		return false
-	}
-	e := readError(a.Body)
-	return e.Code.value == codeForbidden && strings.Contains(strings.ToLower(e.Message.value), "prepaid")
+// documented reports the only part that every error body has.
+func (e errorBody) documented() bool { return kit.IsDigits(e.Code.Value) }
+
+// isPostpaid reports an account without a balance because it is not in prepaid
+// mode. The code alone could also mean that access is forbidden: the table of
+// codes says so, and the example of the balance has the other meaning.
+func (e errorBody) isPostpaid(a providers.Answer) bool {
+	return (a.OK() || a.Status == http.StatusForbidden) &&
+		e.Code.Value == "1201" && strings.Contains(strings.ToLower(e.Message.Value), "prepaid")
 }
 
-// check turns an answer into an error, nil for a good one. The status alone
-// decides; the body adds to the message.
-func check(a providers.Answer) *providers.Error {
-	e := providers.CheckStatus(a)
-	if e == nil {
-		return nil
+// refusal returns the error for an answer that is no success. The HTTP status
+// decides the reason if it is an error, else the code does.
+func (e errorBody) refusal(a providers.Answer) *providers.Error {
+	status := a.Status
+	if a.OK() {
+		status = statuses[e.Code.Value]
 	}
-	body := readError(a.Body)
-	fault, advice := explain(e.Reason, a.Status)
-	e.Message = fmt.Sprintf("%s (HTTP status %d", fault, a.Status)
-	if c := body.Code.value; isDigits(c) && len(c) <= maxCode {
-		e.Message += ", code " + c
+	r := kit.Refusal{Provider: "8x8", Reason: providers.ReasonOfStatus(status), Text: e.Message.Value, ID: e.ErrorID.Value}
+	if e.documented() {
+		r.Code = e.Code.Value
 	}
-	e.Message += ")"
-	if said := providers.OneLine(body.Message.value, maxMessage); said != "" {
-		e.Message += `: "` + said + `"`
+	r.Advice = advice(r.Reason, status)
+	failure := r.Error(a)
+	if r.Reason == providers.ReasonTLS {
+		failure.AskAfter = time.Hour // only a person can change it
 	}
-	if advice != "" {
-		e.Message += "; " + advice
-	}
-	if isID(body.ErrorID.value) {
-		e.ID = body.ErrorID.value
-	}
-	if e.Reason == providers.ReasonTLS {
-		e.AskAfter = time.Hour // nothing that mends itself
-	}
-	return e
+	return failure
 }
 
-// explain says what an error means, and what a person can do about it.
-func explain(reason providers.Reason, status int) (fault, advice string) {
+// statuses are the HTTP statuses that belong to the documented codes.
+var statuses = map[string]int{
+	"429": 429, "1000": 400, "1001": 400, "1002": 400, "1009": 400, "1010": 400, "1014": 426,
+	"1200": 401, "1201": 403, "1300": 404, "2000": 500, "2001": 500, "2002": 410, "2003": 500,
+}
+
+// advice returns what an operator can do about an error; may be empty.
+func advice(reason providers.Reason, status int) string {
 	switch reason {
 	case providers.ReasonAuth:
-		return "8x8 refuses the API key", "check api_key, and that base_url is the account's region"
+		return "check api_key, and that base_url is the account's region"
 	case providers.ReasonForbidden:
-		return "8x8 forbids this to the API key", "check account_id, and the key's rights in the Connect portal"
+		return "check account_id, and the key's rights in the Connect portal"
 	case providers.ReasonNotFound:
 		if status == http.StatusGone {
-			return "8x8 has withdrawn this version of its API", "look for a newer exporter"
+			return "this version of the API is withdrawn: look for a newer exporter"
 		}
-		return "8x8 does not know the account", "check account_id, and that base_url is the account's region"
+		return "check account_id, and that base_url is the account's region"
 	case providers.ReasonBadRequest:
-		return "8x8 refuses the request as invalid", "check account_id and the filters of prices"
+		return "check account_id and the filters of prices"
 	case providers.ReasonTLS:
-		return "8x8 refuses the version of TLS", "let the exporter reach 8x8 with TLS 1.3: it offers that itself, " +
-			"so look for a proxy on the way that ends TLS, and for tls_config.max_version"
-	case providers.ReasonRateLimited:
-		return "8x8's quota is used up", ""
-	case providers.ReasonUnavailable:
-		return "8x8 is out of order", ""
+		return "let the exporter reach 8x8 with TLS 1.3, which it offers: look for a proxy that ends TLS, and for tls_config.max_version"
 	}
-	return "8x8 gives an unexpected answer", ""
-}
-
-// isID reports a text that looks like an id, which is a GUID as documented.
-func isID(s string) bool {
-	return s != "" && len(s) <= maxErrorID && !strings.ContainsFunc(s, func(r rune) bool {
-		return r != '-' && r != '_' && (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z')
-	})
+	return ""
 }

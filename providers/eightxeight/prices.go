@@ -4,33 +4,24 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"io"
+	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 // priceSource reads the SMS price list:
 // https://developer.8x8.com/connect/reference/get-price-list
 type priceSource struct {
-	account   *account
+	client    *client
 	key       string
 	interval  time.Duration
 	queries   []string // encoded, one per request
 	maxSeries int
-}
-
-func newPriceSource(a *account, p priceSettings) *priceSource {
-	return &priceSource{
-		account:   a,
-		key:       "prices-" + p.hash(),
-		interval:  time.Duration(p.RefreshInterval),
-		queries:   p.queries(),
-		maxSeries: p.MaxSeries,
-	}
 }
 
 // queries returns the query of each request. A country and a network are two ways
@@ -68,46 +59,42 @@ func (p *priceSettings) queries() []string {
 	return queries
 }
 
-// hash tells price lists apart that are asked for differently. The order of the
+// matches returns what reports a price that a query asks for.
+func matches(query string) func(providers.Price) bool {
+	q, _ := url.ParseQuery(query) // it has been encoded above
+	is := func(value, filter string) bool { return filter == "" || strings.EqualFold(value, filter) }
+	number := func(code string) string { return strings.TrimLeft(code, "0") } // as in the query
+	return func(p providers.Price) bool {
+		return is(p.Country, q.Get("country")) && is(p.SubAccount, q.Get("subAccountId")) && is(string(p.Direction), q.Get("direction")) &&
+			(p.MCC == "" || is(number(p.MCC), number(q.Get("mcc"))) && is(number(p.MNC), number(q.Get("mnc"))))
+	}
+}
+
+// hash differs between settings that select different prices. The order of the
 // filters does not matter.
 func (p *priceSettings) hash() string {
 	queries := p.queries()
 	slices.Sort(queries)
-	asked, err := json.Marshal(struct {
-		Queries   []string
-		MaxSeries int
-	}{queries, p.MaxSeries})
-	if err != nil {
-		panic(err) // strings and an int
-	}
-	sum := sha256.Sum256(asked)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d", queries, p.MaxSeries))
 	return hex.EncodeToString(sum[:6])
 }
 
-// Key implements [providers.Source].
-func (s *priceSource) Key() string { return s.key }
+// Describe implements [providers.Source]. Each combination of filters is a request.
+func (s *priceSource) Describe() providers.Description {
+	return providers.Description{Key: s.key, Kind: providers.KindPrices, Interval: s.interval, Requests: len(s.queries)}
+}
 
-// Kind implements [providers.Source].
-func (s *priceSource) Kind() providers.Kind { return providers.KindPrices }
-
-// Interval implements [providers.Source].
-func (s *priceSource) Interval() time.Duration { return s.interval }
-
-// Requests implements [providers.Source]: one for each combination of filters.
-func (s *priceSource) Requests() int { return len(s.queries) }
-
-// Fetch returns the prices of all requests together. The order is that of the
-// answers.
+// Fetch returns the prices of all requests together, in the order of the answers.
 func (s *priceSource) Fetch(ctx context.Context) (providers.Reading, error) {
-	list := newPriceList(s.maxSeries)
+	set := kit.NewPriceSet(s.maxSeries)
 	for _, query := range s.queries {
-		call := s.account.call("prices")
+		call := s.client.call("prices")
 		call.Query = query
 		call.Large = true
-		call.Decode = func(body io.Reader) error { return decodePrices(body, list) }
-		if err := s.account.http.Do(ctx, call); err != nil {
+		call.Parse = func(a providers.Answer) error { return parsePrices(a, matches(query), set) }
+		if err := s.client.http.Do(ctx, call); err != nil {
 			return providers.Reading{}, err
 		}
 	}
-	return list.reading(), nil
+	return set.Reading(), nil
 }

@@ -5,14 +5,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/balance-exporter/balance_exporter/internal/config"
+	"github.com/prometheus/common/model"
+
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
-const minInterval = time.Second
+const minTokenLifetime = time.Second
 
-// settings is what an account has for floLIVE. It implements [providers.Config].
+// settings is the configuration of an account.
 type settings struct {
 	Username    string             `yaml:"username"`
 	Password    *secret.Value      `yaml:"password"`
@@ -21,25 +23,25 @@ type settings struct {
 	Subscribers subscriberSettings `yaml:"subscribers"`
 
 	list  []identity
-	names names // of list
-	csv   *subscriberFile
+	names names           // of list
+	file  *subscriberFile // nil for none
 }
 
-// authSettings say how a token is sent. That the API takes one by Authorization was
-// seen; the page about it is not public.
+// authSettings say how a token is sent. Public code sends it as a bearer token; the
+// page of the documentation about it is not public.
 type authSettings struct {
 	Header string `yaml:"header"`
 	Prefix string `yaml:"prefix"`
-	// TokenLifetime is the age at which a token is given up that does not tell its
+	// TokenLifetime is the age at which a token is renewed that does not state its
 	// end.
-	TokenLifetime config.Duration `yaml:"token_lifetime"`
+	TokenLifetime model.Duration `yaml:"token_lifetime"`
 }
 
 type subscriberSettings struct {
-	providers.Settings `yaml:",inline"`
-	List               []listed `yaml:"list"`
-	File               string   `yaml:"file"`        // "" for none
-	CustomerID         string   `yaml:"customer_id"` // "" for no listing
+	kit.Part   `yaml:",inline"`
+	List       []listed `yaml:"list"`
+	File       string   `yaml:"file"`        // "" for none
+	CustomerID string   `yaml:"customer_id"` // "" for no listing
 }
 
 // listed is a subscriber as it is written.
@@ -50,28 +52,35 @@ type listed struct {
 	BalanceIDs []string `yaml:"balance_ids"`
 }
 
-func configure(section *config.Section) (providers.Config, error) {
+func configure(section providers.Section) (providers.Account, error) {
 	s := &settings{
 		Auth: authSettings{
 			Header:        "Authorization",
 			Prefix:        "Bearer ",
-			TokenLifetime: config.Duration(10 * time.Minute),
+			TokenLifetime: model.Duration(10 * time.Minute),
 		},
-		Subscribers: subscriberSettings{Settings: providers.Enabled(15*time.Minute, 6*time.Hour)},
+		Subscribers: subscriberSettings{Part: kit.NewPart(kit.SubscribersInterval, kit.SubscribersMaxAge)},
 	}
-	if err := section.Decode(s); err != nil {
-		return nil, err
+	for _, step := range []func(providers.Section) error{s.decode, s.checkAuth, s.checkSubscribers, s.readList, s.readFile} {
+		if err := step(section); err != nil {
+			return providers.Account{}, err
+		}
 	}
-	if err := s.checkAuth(section); err != nil {
-		return nil, err
+	part := s.Subscribers.Domain(providers.KindSubscribers)
+	part.Fleet = true
+	a := providers.Account{Parts: []providers.Part{part}, Open: s.open}
+	if s.Token != nil {
+		// Nothing is known of the user. The key of a subscriber identifies its values.
+		a.Identity, a.Secrets = "token", []*secret.Value{s.Token}
+	} else {
+		a.Identity, a.Secrets = "user "+s.Username, []*secret.Value{s.Password}
 	}
-	if err := s.checkSubscribers(section); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return a, nil
 }
 
-func (s *settings) checkAuth(section *config.Section) error {
+func (s *settings) decode(section providers.Section) error { return section.Decode(s) }
+
+func (s *settings) checkAuth(section providers.Section) error {
 	switch {
 	case s.Token != nil && s.Username != "":
 		return section.Errorf("username", "a token is set too; remove one of them")
@@ -83,25 +92,24 @@ func (s *settings) checkAuth(section *config.Section) error {
 		return section.Errorf("username", "is required with a password: the name of a floLIVE user of type Public API")
 	case s.Token == nil && s.Password == nil:
 		return section.Errorf("password", "is required with a username: set password or password_file")
-	case !isToken(s.Auth.Header):
+	case s.Auth.Header == "" || strings.ContainsFunc(s.Auth.Header, notInHeaderName):
 		return section.Errorf("auth.header", "must be the name of a request header, such as Authorization")
-	case checkHeader(s.Auth.Prefix) != nil:
+	case strings.ContainsFunc(s.Auth.Prefix, func(r rune) bool { return r < ' ' || r > '~' }):
 		return section.Errorf("auth.prefix", "must be one line of ASCII characters")
-	case time.Duration(s.Auth.TokenLifetime) < minInterval:
-		return section.Errorf("auth.token_lifetime", "must be at least %s", config.Duration(minInterval))
+	case time.Duration(s.Auth.TokenLifetime) < minTokenLifetime:
+		return section.Errorf("auth.token_lifetime", "must be at least %s", model.Duration(minTokenLifetime))
 	}
 	return nil
 }
 
-// isToken reports a name that a header may have, by RFC 9110.
-func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
-	})
+// notInHeaderName reports a character that no name of a header has:
+// https://www.rfc-editor.org/rfc/rfc9110.html#section-5.6.2
+func notInHeaderName(r rune) bool {
+	return (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-func (s *settings) checkSubscribers(section *config.Section) error {
-	p := &s.Subscribers
+func (s *settings) checkSubscribers(section providers.Section) error {
+	p := s.Subscribers
 	switch {
 	case !p.Enabled:
 		return section.Errorf("subscribers.enabled", "subscribers are turned off, which leaves nothing to read")
@@ -110,76 +118,55 @@ func (s *settings) checkSubscribers(section *config.Section) error {
 	case p.CustomerID != "" && checkID(p.CustomerID) != "":
 		return section.Errorf("subscribers.customer_id", "%s", checkID(p.CustomerID))
 	}
-	if err := p.Check(section, "subscribers"); err != nil {
-		return err
-	}
-	s.names = make(names, 2*len(p.List))
-	for i, l := range p.List {
+	return p.Check(section, "subscribers")
+}
+
+func (s *settings) readList(section providers.Section) error {
+	s.names = make(names, 2*len(s.Subscribers.List))
+	for i, l := range s.Subscribers.List {
 		path := fmt.Sprintf("subscribers.list[%d]", i)
 		id, fault := newIdentity(l.Type, l.Value, l.Name, l.BalanceIDs)
 		if fault != nil {
 			return section.Errorf(path+"."+fault.field, "%s", fault.text)
 		}
-		if part, first, held := s.names.holder(id); held {
-			return section.Errorf(path, "the %s is that of subscribers.list[%d] already; give each subscriber of an account its own", part, first)
+		if part, first, ok := s.names.taken(id); ok {
+			return section.Errorf(path, "subscribers.list[%d] has the same %s; give each subscriber of an account its own", first, part)
 		}
 		s.names.add(id, i)
 		s.list = append(s.list, id)
 	}
-	if p.File == "" {
+	return nil
+}
+
+func (s *settings) readFile(section providers.Section) error {
+	if s.Subscribers.File == "" {
 		return nil
 	}
-	s.csv = &subscriberFile{path: section.Path(p.File)}
-	if err := s.csv.load(s.names); err != nil {
+	s.file = &subscriberFile{path: section.Path(s.Subscribers.File)}
+	if err := s.file.load(s.names); err != nil {
 		return section.Errorf("subscribers.file", "%s", err)
 	}
-	for _, warning := range s.csv.warnings {
+	for _, warning := range s.file.warnings {
 		section.Warnf("subscribers.file", "%s", warning)
 	}
 	return nil
 }
 
-// Parts implements [providers.Config].
-func (s *settings) Parts() []providers.Part {
-	return []providers.Part{s.Subscribers.Part(providers.KindSubscribers)}
-}
-
-// Secrets implements [providers.Config].
-func (s *settings) Secrets() []*secret.Value {
+// open implements Open of [providers.Account].
+func (s *settings) open(env providers.Env) ([]providers.Source, error) {
+	a := &account{interval: s.Subscribers.Interval(), warn: env.Warn, configured: configured{list: s.names}}
 	if s.Token != nil {
-		return []*secret.Value{s.Token}
-	}
-	return []*secret.Value{s.Password}
-}
-
-// Identity implements [providers.Config]: it is the user, of whom nothing is known
-// with a static token. Kept values of a subscriber are found by the subscriber.
-func (s *settings) Identity() string {
-	if s.Token != nil {
-		return "token"
-	}
-	return "user " + s.Username
-}
-
-// Open implements [providers.Config].
-func (s *settings) Open(env providers.Env) (providers.Account, error) {
-	a := &account{
-		http:     env.HTTP,
-		interval: time.Duration(s.Subscribers.RefreshInterval),
-		warn:     env.Warn,
-		taken:    taken{list: s.names},
-	}
-	if s.Token != nil {
-		a.auth = &staticToken{settings: s.Auth, value: s.Token}
+		a.auth = kit.StaticToken{HTTP: env.HTTP, Secret: s.Token, Header: s.Auth.header}
 	} else {
-		a.auth = &login{settings: s.Auth, username: s.Username, password: s.Password, http: env.HTTP}
+		a.auth = login{http: env.HTTP, username: s.Username, password: s.Password}.tokens(s.Auth)
 	}
-	a.sources = a.subscribers(s.list)
-	if s.csv != nil {
-		a.sources = append(a.sources, newFileLister(a, *s.csv, s.Subscribers.CustomerID != ""))
+	sources := a.subscribers(s.list)
+	customer := s.Subscribers.CustomerID
+	if s.file != nil {
+		sources = append(sources, newFileLister(a, *s.file, customer != ""))
 	}
-	if id := s.Subscribers.CustomerID; id != "" {
-		a.sources = append(a.sources, newListing(a, id))
+	if customer != "" {
+		sources = append(sources, &listing{account: a, customer: customer})
 	}
-	return a, nil
+	return sources, nil
 }

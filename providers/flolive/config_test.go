@@ -15,31 +15,36 @@ import (
 
 func TestDefaults(t *testing.T) {
 	account, file := parse(t, t.TempDir(), user, password, oneTruck)
-	config, err := flolive.Provider.Configure(account.Section)
+	configured, err := flolive.Provider.Configure(account.Section)
 	require.NoError(t, err)
 	require.Empty(t, file.Warnings)
-	require.Equal(t, []providers.Part{{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour}}, config.Parts())
-	require.Equal(t, "user api@example.com", config.Identity())
-	require.Len(t, config.Secrets(), 1)
+	require.Equal(t, []providers.Part{{
+		Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 24 * time.Hour, Fleet: true,
+	}}, configured.Parts)
+	require.Equal(t, "user api@example.com", configured.Identity)
+	require.Len(t, configured.Secrets, 1)
 	require.Equal(t, "https://floportal.flolive.net", account.BaseURL.String())
 	require.Equal(t, flolive.Provider.RateLimit, account.RateLimit)
 
-	opened, err := config.Open(providers.Env{})
+	sources, err := configured.Open(providers.Env{})
 	require.NoError(t, err)
-	require.Len(t, opened.Sources(), 1)
-	require.Equal(t, 2, opened.Sources()[0].Requests())
+	require.Len(t, sources, 1)
+	description := sources[0].Describe()
+	require.NotNil(t, description.Restore)
+	description.Key, description.Restore = "", nil
+	require.Equal(t, providers.Description{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, Requests: 2}, description)
 }
 
 func TestSettings(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte("the-token\n"), 0o600))
-	account, _ := parse(t, dir, "token_file: token", "auth: {header: X-Token, prefix: '', token_lifetime: 1h}",
+	configured := configure(t, dir, "token_file: token", "auth: {header: X-Token, prefix: '', token_lifetime: 1h}",
 		"subscribers: {refresh_interval: 1s, max_age: 1s, customer_id: c}")
-	config, err := flolive.Provider.Configure(account.Section)
-	require.NoError(t, err)
-	require.Equal(t, []providers.Part{{Kind: providers.KindSubscribers, Interval: time.Second, MaxAge: time.Second}}, config.Parts())
-	require.Equal(t, "token", config.Identity())
-	token, err := config.Secrets()[0].Get()
+	require.Equal(t, []providers.Part{{
+		Kind: providers.KindSubscribers, Interval: time.Second, MaxAge: time.Second, Fleet: true,
+	}}, configured.Parts)
+	require.Equal(t, "token", configured.Identity)
+	token, err := configured.Secrets[0].Get()
 	require.NoError(t, err)
 	require.Equal(t, "the-token", token)
 }
@@ -51,6 +56,9 @@ func TestFaultySettings(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "one-column.csv"), []byte("value\n1\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "quote.csv"), []byte("\"type,value\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "empty.csv"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "long.csv"), []byte("type,value\nimsi,1\nimsi,"+strings.Repeat("2", 64<<10)+"\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "large.csv"), nil, 0o600))
+	require.NoError(t, os.Truncate(filepath.Join(dir, "large.csv"), 256<<20+1))
 	list := func(items ...string) string { return "subscribers: {list: [{" + strings.Join(items, "}, {") + "}]}" }
 	const first = "type: imsi, value: 1, name: a"
 	const header = "the first line must be the header type,value,name,balance_ids"
@@ -71,27 +79,31 @@ func TestFaultySettings(t *testing.T) {
 		"no subscribers":               {[]string{user, password}, "2: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
 		"no subscribers in the list":   {[]string{user, password, "subscribers: {list: []}"}, "6: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
 		"quick":                        {[]string{user, password, "subscribers: {refresh_interval: 0s, customer_id: a}"}, "6: accounts[0].subscribers.refresh_interval: must be at least 1s"},
-		"short-lived":                  {[]string{user, password, "subscribers: {max_age: 14m, customer_id: a}"}, "6: accounts[0].subscribers.max_age: 14m is shorter than the refresh_interval of 15m; a value would end before the next one comes"},
+		"short-lived":                  {[]string{user, password, "subscribers: {max_age: 14m, customer_id: a}"}, "6: accounts[0].subscribers.max_age: 14m is shorter than the refresh_interval of 15m; a value would end before the next one arrives"},
 		"customer":                     {[]string{user, password, "subscribers: {customer_id: ..}"}, "6: accounts[0].subscribers.customer_id: must be one word of at most 200 bytes"},
 		"no type":                      {[]string{user, password, list("value: 1")}, "6: accounts[0].subscribers.list[0].type: must be one of iccid, imsi, msisdn, imei"},
 		"unknown type":                 {[]string{user, password, list(first, "type: eid, value: 2")}, "6: accounts[0].subscribers.list[1].type: must be one of iccid, imsi, msisdn, imei"},
 		"no value":                     {[]string{user, password, list("type: imsi")}, "6: accounts[0].subscribers.list[0].value: is missing: the identifier of the subscriber"},
 		"value of something else":      {[]string{user, password, list("type: imsi, value: a/b")}, "6: accounts[0].subscribers.list[0].value: must be the digits of an identifier, at most 64"},
 		"long value":                   {[]string{user, password, list("type: imsi, value: '" + strings.Repeat("1", 65) + "'")}, "6: accounts[0].subscribers.list[0].value: must be the digits of an identifier, at most 64"},
-		"name of two lines":            {[]string{user, password, list(`type: imsi, value: 1, name: "a\nb"`)}, "6: accounts[0].subscribers.list[0].name: must be one line of text, without spaces around it"},
+		"name of two lines":            {[]string{user, password, list(`type: imsi, value: 1, name: "a\nb"`)}, "6: accounts[0].subscribers.list[0].name: must be one line of text of at most 256 bytes, without spaces around it"},
+		"long name":                    {[]string{user, password, list("type: imsi, value: 1, name: " + strings.Repeat("a", 257))}, "6: accounts[0].subscribers.list[0].name: must be one line of text of at most 256 bytes, without spaces around it"},
 		"empty balance id":             {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a, '']")}, "6: accounts[0].subscribers.list[0].balance_ids[1]: must not be empty"},
 		"balance ids as in CSV":        {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a b]")}, "6: accounts[0].subscribers.list[0].balance_ids[0]: must be one word of at most 200 bytes"},
 		"balance id twice":             {[]string{user, password, list("type: imsi, value: 1, balance_ids: [a, a]")}, "6: accounts[0].subscribers.list[0].balance_ids[1]: is listed twice"},
-		"name twice":                   {[]string{user, password, list(first, "type: imsi, value: 2, name: a")}, "6: accounts[0].subscribers.list[1]: the name is that of subscribers.list[0] already; give each subscriber of an account its own"},
-		"identifier twice":             {[]string{user, password, list(first, "type: imei, value: 1")}, "6: accounts[0].subscribers.list[1]: the identifier is that of subscribers.list[0] already; give each subscriber of an account its own"},
-		"name of another's identifier": {[]string{user, password, list("type: imsi, value: 1", "type: imsi, value: 2, name: '1'")}, "6: accounts[0].subscribers.list[1]: the name is that of subscribers.list[0] already; give each subscriber of an account its own"},
+		"name twice":                   {[]string{user, password, list(first, "type: imsi, value: 2, name: a")}, "6: accounts[0].subscribers.list[1]: subscribers.list[0] has the same name; give each subscriber of an account its own"},
+		"identifier twice":             {[]string{user, password, list(first, "type: imei, value: 1")}, "6: accounts[0].subscribers.list[1]: subscribers.list[0] has the same identifier; give each subscriber of an account its own"},
+		"name of another's identifier": {[]string{user, password, list("type: imsi, value: 1", "type: imsi, value: 2, name: '1'")}, "6: accounts[0].subscribers.list[1]: subscribers.list[0] has the same name; give each subscriber of an account its own"},
 		"no file":                      {[]string{user, password, "subscribers: {file: gone.csv}"}, "6: accounts[0].subscribers.file: cannot read the subscribers: stat DIR/gone.csv: no such file or directory; create the file or correct the path"},
-		"directory":                    {[]string{user, password, "subscribers: {file: .}"}, "6: accounts[0].subscribers.file: DIR is no regular file; name a CSV file of subscribers"},
-		"file without header":          {[]string{user, password, "subscribers: {file: no-header.csv}"}, "6: accounts[0].subscribers.file: DIR/no-header.csv: " + header + "; its column 1 is none of these"},
-		"column twice":                 {[]string{user, password, "subscribers: {file: column-twice.csv}"}, "6: accounts[0].subscribers.file: DIR/column-twice.csv: " + header + "; its column 2 is there twice"},
-		"column missing":               {[]string{user, password, "subscribers: {file: one-column.csv}"}, "6: accounts[0].subscribers.file: DIR/one-column.csv: " + header},
-		"header with a quote":          {[]string{user, password, "subscribers: {file: quote.csv}"}, "6: accounts[0].subscribers.file: DIR/quote.csv: " + header},
-		"empty file":                   {[]string{user, password, "subscribers: {file: empty.csv}"}, "6: accounts[0].subscribers.file: DIR/empty.csv: " + header + "; its column 1 is none of these"},
+		"directory":                    {[]string{user, password, "subscribers: {file: .}"}, "6: accounts[0].subscribers.file: DIR is not a regular file; name a CSV file of subscribers"},
+		"file without header":          {[]string{user, password, "subscribers: {file: no-header.csv}"}, "6: accounts[0].subscribers.file: DIR/no-header.csv:1: " + header + "; its column 1 is unknown or repeated"},
+		"column twice":                 {[]string{user, password, "subscribers: {file: column-twice.csv}"}, "6: accounts[0].subscribers.file: DIR/column-twice.csv:1: " + header + "; its column 2 is unknown or repeated"},
+		"column missing":               {[]string{user, password, "subscribers: {file: one-column.csv}"}, "6: accounts[0].subscribers.file: DIR/one-column.csv:1: " + header},
+		"header with a quote":          {[]string{user, password, "subscribers: {file: quote.csv}"}, "6: accounts[0].subscribers.file: DIR/quote.csv:1: " + header},
+		"device":                       {[]string{user, password, "subscribers: {file: /dev/zero}"}, "6: accounts[0].subscribers.file: /dev/zero is not a regular file; name a CSV file of subscribers"},
+		"long line":                    {[]string{user, password, "subscribers: {file: long.csv}"}, "6: accounts[0].subscribers.file: DIR/long.csv:3: the line is longer than 64 KiB"},
+		"large file":                   {[]string{user, password, "subscribers: {file: large.csv}"}, "6: accounts[0].subscribers.file: DIR/large.csv is larger than 256 MiB; split it over several accounts"},
+		"empty file":                   {[]string{user, password, "subscribers: {file: empty.csv}"}, "6: accounts[0].subscribers.file: DIR/empty.csv:1: " + header},
 	} {
 		t.Run(name, func(t *testing.T) {
 			account, _ := parse(t, dir, tt.keys...)

@@ -1,8 +1,10 @@
 package flolive
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -15,24 +17,21 @@ import (
 )
 
 const (
-	// maxFileSize bounds what is read as a list of subscribers: about three million.
+	// maxFileSize bounds a file of subscribers, in bytes: about three million lines.
 	maxFileSize = 256 << 20
-	// maxWarnings bounds the lines that are named, for a file may be all wrong.
+	// maxLine bounds a line of it, in bytes.
+	maxLine = 64 << 10
+	// maxWarnings bounds how many faulty lines are reported one by one.
 	maxWarnings = 20
-	// fileInterval is how often the file is looked at.
+	// fileInterval is how often the file is examined.
 	fileInterval = time.Minute
-	// settled is the age at which a file is taken for whole: a younger one may
-	// still be in writing, and half a list would end the values of the other half.
+	// settled is the age at which a file counts as whole. A younger one may still
+	// be written, and half a list would end the values of the other half.
 	settled = 2 * time.Second
 )
 
-// columns of the file. Those that are optional may also be left out of the header.
-const (
-	columnType  = "type"
-	columnValue = "value"
-	columnName  = "name"
-	columnIDs   = "balance_ids"
-)
+// Columns of the file; the last two are optional.
+var columns = []string{"type", "value", "name", "balance_ids"}
 
 // subscriberFile is a file of subscribers, in CSV with a header line, as it was
 // when last read.
@@ -40,215 +39,153 @@ type subscriberFile struct {
 	path string
 
 	info     os.FileInfo
-	sum      [sha256.Size]byte
+	sum      string // SHA-256 of the content
 	ids      []identity
 	names    names    // of ids, with the numbers of their lines
-	warnings []string // about lines that were left out
+	warnings []string // about lines that are skipped
 }
 
-// load reads the file. listed are subscribers that go before those of the file. It
-// changes nothing if it fails.
+// load reads the file. Subscribers in listed have precedence over those of the file.
+// It changes nothing if it fails.
 func (f *subscriberFile) load(listed names) error {
 	info, err := os.Stat(f.path)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("cannot read the subscribers: %w; create the file or correct the path", err)
-	}
-	if !info.Mode().IsRegular() {
-		// Reading a pipe or a terminal would wait for ever.
-		return fmt.Errorf("%s is no regular file; name a CSV file of subscribers", f.path)
+	case !info.Mode().IsRegular(): // reading a pipe or a device may never end
+		return fmt.Errorf("%s is not a regular file; name a CSV file of subscribers", f.path)
 	}
 	opened, err := os.Open(f.path)
 	if err != nil {
-		return fmt.Errorf("cannot read the subscribers: %w; let the exporter's user read it", err)
+		return fmt.Errorf("cannot read the subscribers: %w; let the exporter's user read the file", err)
 	}
 	defer func() { _ = opened.Close() }() // nothing was written
-	// Of what is read, and not of what may have taken its place since.
-	if info, err = opened.Stat(); err != nil {
+	next := subscriberFile{path: f.path}
+	// The file may have been replaced since.
+	if next.info, err = opened.Stat(); err != nil {
 		return fmt.Errorf("cannot read the subscribers: %w", err)
 	}
-	content, err := io.ReadAll(io.LimitReader(opened, maxFileSize+1))
-	switch {
-	case err != nil:
-		return fmt.Errorf("cannot read the subscribers: %w", err)
-	case len(content) > maxFileSize:
+	if next.info.Size() > maxFileSize {
 		return fmt.Errorf("%s is larger than %d MiB; split it over several accounts", f.path, maxFileSize>>20)
 	}
-	next := subscriberFile{path: f.path, info: info, sum: sha256.Sum256(content)}
-	if err := next.parse(string(content), listed); err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
+	hash := sha256.New()
+	if err := next.parse(io.TeeReader(io.LimitReader(opened, maxFileSize), hash), listed); err != nil {
+		return err
 	}
+	next.sum = string(hash.Sum(nil))
 	*f = next
 	return nil
 }
 
-// unchanged reports that a file is the one that was read.
+// unchanged reports that info is of the file that was read.
 func (f *subscriberFile) unchanged(info os.FileInfo) bool {
 	return os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime())
 }
 
-// parse reads CSV. A line is a record: a field cannot hold a line break, so that
-// one missing quote costs its line and not the rest of the file.
-func (f *subscriberFile) parse(text string, listed names) error {
-	head, rest, _ := strings.Cut(strings.TrimPrefix(text, "\ufeff"), "\n")
-	header, err := parseHeader(head)
-	if err != nil {
-		return err
-	}
-	lines := strings.Count(rest, "\n") + 1
-	f.ids = make([]identity, 0, lines)
-	f.names = make(names, 2*lines)
-	bad := 0
-	for number := 2; rest != ""; number++ {
-		var line string
-		line, rest, _ = strings.Cut(rest, "\n")
-		line = strings.TrimSpace(line)
-		if line == "" {
+// parse reads CSV. Each line is a record: a field cannot contain a line break, so
+// that a missing quote costs its line and not the rest of the file.
+func (f *subscriberFile) parse(r io.Reader, listed names) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	var line strings.Reader
+	fields := csv.NewReader(&line)
+	fields.FieldsPerRecord, fields.ReuseRecord = -1, true
+	f.names = names{}
+	var header []int
+	number, skipped := 0, 0
+	for lines.Scan() {
+		number++
+		text := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		if text == "" && number > 1 {
 			continue
 		}
-		id, fault := header.identity(line)
-		if fault == "" {
-			fault = f.claim(id, number, listed)
-		}
-		if fault != "" {
-			if bad++; bad <= maxWarnings {
-				f.warnings = append(f.warnings, fmt.Sprintf("line %d is skipped: %s", number, fault))
+		line.Reset(text)
+		record, err := fields.Read()
+		if number == 1 {
+			if header, err = parseHeader(record, err); err != nil {
+				return fmt.Errorf("%s:1: %w", f.path, err)
 			}
 			continue
 		}
-		f.ids = append(f.ids, id)
+		if err != nil {
+			err = errors.Unwrap(err) // without the number of the line, which is always 1
+		} else if err = f.add(record, header, number, listed); err == nil {
+			continue
+		}
+		if skipped++; skipped <= maxWarnings {
+			f.warnings = append(f.warnings, fmt.Sprintf("%s:%d: the line is skipped: %s", f.path, number, err))
+		}
 	}
-	if bad > maxWarnings {
-		f.warnings = append(f.warnings, fmt.Sprintf("%d more lines are skipped", bad-maxWarnings))
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("%s:%d: the line is longer than %d KiB", f.path, number+1, maxLine>>10)
+	case err != nil:
+		return fmt.Errorf("cannot read the subscribers: %w", err)
+	case number == 0:
+		return fmt.Errorf("%s:1: %w", f.path, errHeader)
+	}
+	if skipped > maxWarnings {
+		f.warnings = append(f.warnings, fmt.Sprintf("%s: %d more lines are skipped", f.path, skipped-maxWarnings))
 	}
 	f.ids = slices.Clip(f.ids)
 	return nil
 }
 
-// claim takes the name and the identifier of a line, or says why it cannot.
-func (f *subscriberFile) claim(id identity, line int, listed names) (fault string) {
-	if part, i, held := listed.holder(id); held {
-		return fmt.Sprintf("the %s is that of subscribers.list[%d] already", part, i)
+// add adds the subscriber of a line.
+func (f *subscriberFile) add(record []string, header []int, line int, listed names) error {
+	if len(record) > len(header) {
+		return fmt.Errorf("it has %d fields and the header has %d", len(record), len(header))
 	}
-	if part, first, held := f.names.holder(id); held {
-		return fmt.Sprintf("the %s is that of line %d already", part, first)
+	var values [4]string // by column
+	for i, field := range record {
+		values[header[i]] = strings.TrimSpace(field)
+	}
+	id, fault := newIdentity(values[0], values[1], values[2], strings.Fields(values[3]))
+	if fault != nil {
+		return errors.New(fault.field + " " + fault.text)
+	}
+	if part, i, ok := listed.taken(id); ok {
+		return fmt.Errorf("subscribers.list[%d] has the same %s", i, part)
+	}
+	if part, first, ok := f.names.taken(id); ok {
+		return fmt.Errorf("line %d has the same %s", first, part)
 	}
 	f.names.add(id, line)
-	return ""
+	f.ids = append(f.ids, id)
+	return nil
 }
 
-// header has the place of each column; -1 for one that is not there.
-type header struct {
-	width                  int
-	kind, value, name, ids int
-}
+var errHeader = errors.New("the first line must be the header " + strings.Join(columns, ","))
 
-func parseHeader(line string) (header, error) {
-	const expected = "the first line must be the header type,value,name,balance_ids"
-	fields, err := splitCSV(strings.TrimSpace(line), nil)
+// parseHeader returns which of columns each field of the first line is. err is that
+// of the CSV reader.
+func parseHeader(fields []string, err error) ([]int, error) {
 	if err != nil {
-		return header{}, errors.New(expected)
+		return nil, errHeader
 	}
-	h := header{width: len(fields), kind: -1, value: -1, name: -1, ids: -1}
-	places := map[string]*int{columnType: &h.kind, columnValue: &h.value, columnName: &h.name, columnIDs: &h.ids}
+	var header []int
 	for i, field := range fields {
-		place := places[strings.ToLower(strings.TrimSpace(field))]
-		switch {
-		case place == nil:
+		column := slices.Index(columns, strings.ToLower(strings.TrimSpace(field)))
+		if column < 0 || slices.Contains(header, column) {
 			// The field is not shown: without a header it would be an identifier.
-			return header{}, fmt.Errorf("%s; its column %d is none of these", expected, i+1)
-		case *place >= 0:
-			return header{}, fmt.Errorf("%s; its column %d is there twice", expected, i+1)
+			return nil, fmt.Errorf("%w; its column %d is unknown or repeated", errHeader, i+1)
 		}
-		*place = i
+		header = append(header, column)
 	}
-	if h.kind < 0 || h.value < 0 {
-		return header{}, errors.New(expected)
+	if !slices.Contains(header, 0) || !slices.Contains(header, 1) {
+		return nil, errHeader
 	}
-	return h, nil
+	return header, nil
 }
 
-// identity returns the subscriber of a line, or what is wrong with it.
-func (h header) identity(line string) (id identity, wrong string) {
-	var buffer [8]string
-	fields, err := splitCSV(line, buffer[:0])
-	switch {
-	case err != nil:
-		return identity{}, err.Error()
-	case len(fields) > h.width:
-		return identity{}, fmt.Sprintf("it has %d fields and the header has %d", len(fields), h.width)
-	}
-	field := func(place int) string {
-		if place < 0 || place >= len(fields) {
-			return ""
-		}
-		return strings.TrimSpace(fields[place])
-	}
-	id, fault := newIdentity(field(h.kind), field(h.value), field(h.name), strings.Fields(field(h.ids)))
-	if fault != nil {
-		return identity{}, fault.field + " " + fault.text
-	}
-	// One copy of what is kept: parts of the line would keep all of the file.
-	kept := id.value + id.name + id.ids
-	id.value, kept = kept[:len(id.value)], kept[len(id.value):]
-	id.name, id.ids = kept[:len(id.name)], kept[len(id.name):]
-	return id, ""
-}
-
-// splitCSV appends the fields of one line to into: separated by commas, and in
-// quotes, which are doubled inside, where a field has a comma or a quote itself.
-func splitCSV(line string, into []string) ([]string, error) {
-	for {
-		var field string
-		if quoted, ok := strings.CutPrefix(line, `"`); ok {
-			end := closingQuote(quoted)
-			if end < 0 {
-				return nil, errors.New("a quote is not closed on the line")
-			}
-			field, line = strings.ReplaceAll(quoted[:end], `""`, `"`), quoted[end+1:]
-			if line != "" && line[0] != ',' {
-				return nil, errors.New("something follows a closing quote")
-			}
-		} else {
-			end := strings.IndexByte(line, ',')
-			if end < 0 {
-				end = len(line)
-			}
-			field, line = line[:end], line[end:]
-			if strings.Contains(field, `"`) {
-				return nil, errors.New("there is a quote in a field that does not begin with one")
-			}
-		}
-		into = append(into, field)
-		if line == "" {
-			return into, nil
-		}
-		line = line[1:]
-	}
-}
-
-// closingQuote returns the place of the first quote that is not doubled; -1 for
-// none.
-func closingQuote(s string) int {
-	for i := 0; i < len(s); i++ {
-		if s[i] != '"' {
-			continue
-		}
-		if i+1 < len(s) && s[i+1] == '"' {
-			i++
-			continue
-		}
-		return i
-	}
-	return -1
-}
-
-// fileLister finds the subscribers of a file, which it reads again when it has
-// changed. It sends nothing.
+// fileLister finds the subscribers of a file, and reads it again when it changes.
+// It sends nothing.
 type fileLister struct {
 	account   *account
 	file      subscriberFile
-	known     []providers.Source // until a Fetch brings others
-	keepNames bool               // for a listing, which comes after the file
+	known     []providers.Source // until a Fetch finds others
+	size      int                // of the roster
+	keepNames bool               // for a listing, over which the file has precedence
 }
 
 func newFileLister(a *account, file subscriberFile, keepNames bool) *fileLister {
@@ -257,64 +194,55 @@ func newFileLister(a *account, file subscriberFile, keepNames bool) *fileLister 
 	return l
 }
 
-// use makes file the one that was read, and returns its subscribers. Of the file
-// only as much is kept as is needed to see that it changes.
+// use makes file the current one and returns its subscribers. It drops all of the
+// file that is not needed to notice a change.
 func (l *fileLister) use(file subscriberFile) []providers.Source {
 	roster := l.account.subscribers(file.ids)
 	if l.keepNames {
 		names := file.names
-		l.account.taken.file.Store(&names)
+		l.account.configured.file.Store(&names)
 	}
 	file.ids, file.names, file.warnings = nil, nil, nil
-	l.file = file
+	l.file, l.size = file, len(roster)
 	return roster
 }
 
-// Key implements [providers.Source].
-func (l *fileLister) Key() string { return "file" }
+// Describe implements [providers.Source].
+func (l *fileLister) Describe() providers.Description {
+	return providers.Description{
+		Key: "file", Kind: providers.KindSubscribers, Interval: fileInterval, Lists: true, Known: l.known,
+	}
+}
 
-// Kind implements [providers.Source].
-func (l *fileLister) Kind() providers.Kind { return providers.KindSubscribers }
-
-// Interval implements [providers.Source].
-func (l *fileLister) Interval() time.Duration { return fileInterval }
-
-// Requests implements [providers.Source].
-func (l *fileLister) Requests() int { return 0 }
-
-// Known implements [providers.Lister].
-func (l *fileLister) Known() []providers.Source { return l.known }
-
-// Fetch looks at the file, and returns its subscribers if they have changed. While
-// it cannot be read, the subscribers stay as they were; that is ReasonInternal,
-// because no provider has refused anything.
+// Fetch returns the subscribers of the file if they have changed. While the file
+// cannot be read, the subscribers stay; that is ReasonInternal, because it is not a
+// fault of the provider.
 func (l *fileLister) Fetch(context.Context) (providers.Reading, error) {
 	info, err := os.Stat(l.file.path)
 	if err != nil {
-		return providers.Reading{}, l.failed(err)
+		return providers.Reading{}, failed(err)
 	}
-	if l.file.unchanged(info) {
-		return providers.Reading{}, nil
-	}
-	// A time in the future is that of another clock, and says nothing.
-	if age := time.Since(info.ModTime()); age >= 0 && age < settled {
+	// A time in the future is that of another clock and says nothing.
+	age := time.Since(info.ModTime())
+	if l.file.unchanged(info) || age >= 0 && age < settled {
 		return providers.Reading{}, nil
 	}
 	next := l.file
-	if err := next.load(l.account.taken.list); err != nil {
-		return providers.Reading{}, l.failed(err)
+	if err := next.load(l.account.configured.list); err != nil {
+		return providers.Reading{}, failed(err)
 	}
 	if next.sum == l.file.sum {
 		l.file.info = next.info
 		return providers.Reading{}, nil
 	}
 	for _, warning := range next.warnings {
-		l.account.warn("part of the subscriber file is not used", "file", next.path, "fault", warning)
+		l.account.warn("part of the subscriber file is not used", "fault", warning)
 	}
+	l.account.warnIfShrunk("file", l.size, len(next.ids))
 	l.known = nil
 	return providers.Reading{Roster: l.use(next)}, nil
 }
 
-func (l *fileLister) failed(err error) error {
-	return providers.Errorf(providers.ReasonInternal, "subscribers.file: %w; the subscribers that it had stay", err)
+func failed(err error) error {
+	return providers.Errorf(providers.ReasonInternal, "subscribers.file: %w; its earlier subscribers stay", err)
 }

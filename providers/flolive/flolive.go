@@ -1,12 +1,13 @@
-// Package flolive reads what is left on the plans of an account's subscribers,
-// which are SIM cards, through the floLIVE Public API:
+// Package flolive reads the balances of an account's subscribers, which are SIM
+// cards, through the floLIVE Public API:
 //
-//	directory (list.go, csv.go, listing.go) → subscriber (subscriber.go, offers.go)
-//	→ request (client.go, auth.go) → answer (answer.go) → wire structs (wire.go) → domain
+//	configuration, file and listing (config.go, csv.go, listing.go) → subscriber
+//	(subscriber.go, offers.go) → request (client.go, login.go) → whole list
+//	(pages.go) → answer (answer.go, wire.go) → domain
 //
 // The API is thinly documented: HTTP statuses of errors, paging and the life of
-// tokens are not. So a body decides first and its status second, and every variant
-// that was seen anywhere is accepted:
+// tokens are not. So a body decides first and its status second, every known
+// variant is accepted, and a list counts only if it proves to be whole:
 // https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm
 package flolive
 
@@ -26,17 +27,29 @@ var Provider = providers.Provider{
 	Configure: configure,
 }
 
-// account is what all subscribers of an opened account share.
+// account is what all sources of an opened account share.
 type account struct {
-	http     providers.HTTP
-	auth     credentials
-	interval time.Duration
-	warn     func(msg string, args ...any)
-	taken    taken
+	auth       authenticator
+	interval   time.Duration
+	warn       func(msg string, args ...any)
+	configured configured
 
-	sources []providers.Source
+	balances, offers unpaged // lists of each kind
 }
 
-// Sources implements [providers.Account]: the subscribers of the list, and those
-// sources that find others.
-func (a *account) Sources() []providers.Source { return a.sources }
+// subscribers returns the sources of identities.
+func (a *account) subscribers(ids []identity) []providers.Source {
+	sources := make([]providers.Source, len(ids))
+	for i, id := range ids {
+		sources[i] = &subscriber{account: a, identity: id}
+	}
+	return sources
+}
+
+// warnIfShrunk reports a list that has lost more than half of its subscribers.
+// Such a list is accepted: it is whole.
+func (a *account) warnIfShrunk(list string, before, after int) {
+	if 2*after < before {
+		a.warn("a list of subscribers has shrunk by more than half", "list", list, "before", before, "after", after)
+	}
+}

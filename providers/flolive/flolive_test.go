@@ -3,9 +3,11 @@ package flolive_test
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -41,7 +43,7 @@ func TestDocumentedBodies(t *testing.T) {
 			w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Body: string(body)})
 			var got any
 			reading, err := w.fetch()
-			got = reading
+			got = golden(reading)
 			if err != nil {
 				got = map[string]any{
 					"reason": providers.AsError(err).Reason, "message": providers.AsError(err).Message,
@@ -50,15 +52,34 @@ func TestDocumentedBodies(t *testing.T) {
 			}
 			text, err := json.MarshalIndent(got, "", "  ")
 			require.NoError(t, err)
-			golden := strings.TrimSuffix(path, ".json") + ".golden.json"
+			file := strings.TrimSuffix(path, ".json") + ".golden.json"
 			if os.Getenv("UPDATE_GOLDEN") != "" {
-				require.NoError(t, os.WriteFile(golden, append(text, '\n'), 0o600))
+				require.NoError(t, os.WriteFile(file, append(text, '\n'), 0o600))
 			}
-			want, err := os.ReadFile(golden)
+			want, err := os.ReadFile(file)
 			require.NoError(t, err)
 			require.JSONEq(t, string(want), string(text))
 		})
 	}
+}
+
+// golden returns the form of a reading in golden files.
+func golden(r providers.Reading) any {
+	type balance struct {
+		ID       string  `json:"id"`
+		Currency string  `json:"currency"`
+		Unit     string  `json:"unit"`
+		Value    float64 `json:"value"`
+	}
+	g := struct {
+		Subscriber string                       `json:"subscriber"`
+		Balances   []balance                    `json:"balances,omitempty"`
+		Dropped    map[providers.DropReason]int `json:"dropped,omitempty"`
+	}{Subscriber: r.Subscriber, Dropped: r.Dropped}
+	for _, b := range r.SubscriberBalances {
+		g.Balances = append(g.Balances, balance(b))
+	}
+	return g
 }
 
 func TestBalances(t *testing.T) {
@@ -77,7 +98,6 @@ func TestBalances(t *testing.T) {
 		"ids of balances":             {flolivesim.Options{BalanceByID: true}, data.ID + ", " + sms.ID, []providers.SubscriberBalance{data, sms}, nil},
 		"pages of one":                {flolivesim.Options{PageSize: 1}, "data, mixed", all, nil},
 		"pages smaller than asked":    {flolivesim.Options{PageSize: 10, MaxPageSize: 1}, "data, mixed", all, nil},
-		"always the first page":       {flolivesim.Options{PageSize: 1, PageIgnored: true}, "data, mixed", []providers.SubscriberBalance{data, money}, nil},
 		"success without any balance": {flolivesim.Options{EmptyContent: true}, "data, mixed", nil, nil},
 		"the same offer by two names": {flolivesim.Options{}, "data, mixed, data2", append(all[:3:3], providers.SubscriberBalance{ID: "other", Unit: "MINUTES", Value: 5}), map[providers.DropReason]int{"duplicate": 1, "incomplete": 1}},
 	} {
@@ -89,7 +109,7 @@ func TestBalances(t *testing.T) {
 			tt.options.Subscribers = flolivesim.Listed{again}
 			w := newWorld(t, tt.options, strings.Replace(oneTruck, "data, mixed", tt.ids, 1))
 			for range 2 {
-				require.Equal(t, providers.Reading{Subscriber: "truck-12", Balances: tt.want, Dropped: tt.dropped}, w.mustFetch())
+				require.Equal(t, providers.Reading{Subscriber: "truck-12", SubscriberBalances: tt.want, Dropped: tt.dropped}, w.mustFetch())
 			}
 			require.Equal(t, 1, w.sim.Logins())
 		})
@@ -102,49 +122,10 @@ func TestTypesOfIdentifier(t *testing.T) {
 	} {
 		bubble(t, kind, func(t *testing.T) {
 			w := newWorld(t, flolivesim.Options{}, fmt.Sprintf("subscribers: {list: [{type: %s, value: %s, balance_ids: [data]}]}", kind, value))
-			require.Equal(t, providers.Reading{Subscriber: value, Balances: []providers.SubscriberBalance{data}}, w.mustFetch())
+			require.Equal(t, providers.Reading{Subscriber: value, SubscriberBalances: []providers.SubscriberBalance{data}}, w.mustFetch())
 			require.Equal(t, []string{"POST /auth/token", "GET /subscriber/" + kind + "/" + value + "/balance/data"}, w.paths())
 		})
 	}
-}
-
-func TestPagesEnd(t *testing.T) {
-	page := func(number, pages int, content string) simulate.Fault {
-		return simulate.Body(fmt.Sprintf(`{"errorCode":"","content":%s,"pageable":{"page":%d,"size":1,"totalPages":%d,"totalElements":%d}}`, content, number, pages, pages))
-	}
-	row := func(id int) string { return fmt.Sprintf(`[{"balanceId":"%d","currency":"KB","value":1}]`, id) }
-	bubble(t, "at an empty page", func(t *testing.T) {
-		w := newWorld(t, flolivesim.Options{StaticToken: "x"}, strings.Replace(oneTruck, "data, mixed", "data", 1))
-		w.mustFetch() // logs in
-		queries := w.queries()
-		w.faults.Next(1, page(1, 9, "[]"))
-		w.faults.Next(1, page(0, 9, row(0)))
-		require.Len(t, w.mustFetch().Balances, 1)
-		require.Empty(t, *queries, "faults go before")
-		require.Len(t, w.paths(), 2+2)
-	})
-	bubble(t, "at a limit", func(t *testing.T) {
-		w := newWorld(t, flolivesim.Options{}, strings.Replace(oneTruck, "data, mixed", "data", 1))
-		n := 0
-		w.faults.Add(simulate.Rule{Match: func(r *http.Request) bool { return r.Method == http.MethodGet }, Fault: func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				want := ""
-				if n > 0 {
-					want = fmt.Sprintf("page=%d&size=1", n)
-				}
-				require.Equal(t, want, r.URL.RawQuery)
-				page(n, 1_000_000, row(n))(nil).ServeHTTP(rw, r)
-				n++
-			})
-		}})
-		require.Len(t, w.mustFetch().Balances, 20)
-		require.Equal(t, 20, n)
-	})
-	bubble(t, "by an error on a later page, which costs all", func(t *testing.T) {
-		w := newWorld(t, flolivesim.Options{PageSize: 1}, oneTruck)
-		w.faults.Add(simulate.Rule{Match: func(r *http.Request) bool { return r.URL.RawQuery != "" }, Fault: simulate.HTML(502)})
-		require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
-	})
 }
 
 func TestErrors(t *testing.T) {
@@ -156,33 +137,33 @@ func TestErrors(t *testing.T) {
 	}{
 		"unknown subscriber": {fault: flolivesim.Fault{Code: flolivesim.CodeNoSubscriber}, want: providers.Error{
 			Reason: providers.ReasonNotFound, Status: 404, Gone: true, AskAfter: 24 * time.Hour,
-			Message: "floLIVE does not know what was asked for (HTTP status 404): SUBSCRIBER_1002: Subscriber does not exist",
+			Message: "floLIVE does not find what the request asks for (HTTP status 404, code SUBSCRIBER_1002): \"Subscriber does not exist\"",
 		}},
 		"details fail": {fault: flolivesim.Fault{Code: flolivesim.CodeSubscriberFailed}, want: providers.Error{
 			Reason: providers.ReasonUnavailable, Status: 500,
-			Message: "floLIVE is out of order (HTTP status 500): SUBSCRIBER_1006: Failed to retrieve subscriber details",
+			Message: "floLIVE is unavailable (HTTP status 500, code SUBSCRIBER_1006): \"Failed to retrieve subscriber details\"",
 		}},
 		"out of order": {fault: flolivesim.Fault{Code: flolivesim.CodeUnavailable}, want: providers.Error{
 			Reason: providers.ReasonUnavailable, Status: 503,
-			Message: "floLIVE is out of order (HTTP status 503): GLOBAL_1001: Service unavailable. Please try again",
+			Message: "floLIVE is unavailable (HTTP status 503, code GLOBAL_1001): \"Service unavailable. Please try again\"",
 		}},
 		"out of order, for a time": {fault: flolivesim.Fault{Code: flolivesim.CodeUnavailable, RetryAfter: 9 * time.Second}, want: providers.Error{
 			Reason: providers.ReasonUnavailable, Status: 503, RetryAfter: 9 * time.Second,
-			Message: "floLIVE is out of order (HTTP status 503): GLOBAL_1001: Service unavailable. Please try again",
+			Message: "floLIVE is unavailable (HTTP status 503, code GLOBAL_1001): \"Service unavailable. Please try again\"",
 		}},
 		"customer": {fault: flolivesim.Fault{Code: flolivesim.CodeNoCustomer}, want: providers.Error{
 			Reason: providers.ReasonNotFound, Status: 404, AskAfter: 24 * time.Hour,
-			Message: "floLIVE does not know what was asked for (HTTP status 404): CUSTOMER_1002: Customer does not exist",
+			Message: "floLIVE does not find what the request asks for (HTTP status 404, code CUSTOMER_1002): \"Customer does not exist\"",
 		}},
 		"a code of the general list": {
 			fault: flolivesim.Fault{Code: flolivesim.CodeInvalid},
 			want: providers.Error{
 				Reason: providers.ReasonBadRequest, Status: 400,
-				Message: "floLIVE refuses the request as invalid (HTTP status 400): GLOBAL_1400: Invalid request",
+				Message: "floLIVE refuses the request as invalid (HTTP status 400, code GLOBAL_1400): \"Invalid request\"",
 			},
 			ok: providers.Error{
 				Reason: providers.ReasonBadResponse, Status: 200,
-				Message: "floLIVE gives an unexpected answer (HTTP status 200): GLOBAL_1400: Invalid request",
+				Message: "floLIVE gives an unexpected answer (HTTP status 200, code GLOBAL_1400): \"Invalid request\"",
 			},
 		},
 	} {
@@ -212,7 +193,7 @@ func TestUnmappedRoute(t *testing.T) {
 				"token: the-token", "base_url: https://floportal.flolive.net/wrong", oneTruck)
 			require.Equal(t, providers.Error{
 				Reason: providers.ReasonBadRequest, Status: 500, AskAfter: time.Hour,
-				Message: `subscriber truck-12: floLIVE does not know the path (HTTP status 500, "No static resource"): base_url or a balance id is wrong`,
+				Message: `subscriber truck-12: floLIVE refuses the request as invalid (HTTP status 500): "No static resource"; check base_url and the balance ids`,
 			}, w.fails())
 			require.Equal(t, 1, w.requests.Len())
 		})
@@ -229,11 +210,11 @@ func TestNamesHideIdentifiers(t *testing.T) {
 			w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Body: body, Status: status})
 			_, err := w.fetch()
 			require.ErrorContains(t, err, "subscriber truck-12: ")
-			require.ErrorContains(t, err, "X_…: no …, no … and no …")
+			require.ErrorContains(t, err, `code X_…): "no …, no … and no …"`)
 			require.NotRegexp(t, `\d{5}`, err.Error())
 			require.NotRegexp(t, `\d{5}`, fmt.Sprintf("%+v", *providers.AsError(err)))
 		}
-		require.NotContains(t, w.source(0).Key(), "truck")
+		require.NotContains(t, w.source(0).Describe().Key, "truck")
 		require.NotContains(t, fmt.Sprintf("%v %+v", w.mask, w.config), "correct-horse")
 	})
 	bubble(t, "unnamed", func(t *testing.T) {
@@ -241,14 +222,14 @@ func TestNamesHideIdentifiers(t *testing.T) {
 		w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Code: flolivesim.CodeNoSubscriber})
 		_, err := w.fetch()
 		require.ErrorContains(t, err, "subscriber "+truck.ICCID+": ")
-		require.NotContains(t, w.source(0).Key(), truck.ICCID)
+		require.NotContains(t, w.source(0).Describe().Key, truck.ICCID)
 	})
 }
 
 func TestKeyFollowsWhatIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := func(subscriber string) string {
-			return newWorld(t, flolivesim.Options{}, "subscribers: {list: [{"+subscriber+"}]}").source(0).Key()
+			return newWorld(t, flolivesim.Options{}, "subscribers: {list: [{"+subscriber+"}]}").source(0).Describe().Key
 		}
 		require.Equal(t, key("type: imsi, value: 1, balance_ids: [a, b]"), key("type: imsi, value: 1, balance_ids: [b, a]"))
 		seen := map[string]string{}
@@ -271,11 +252,11 @@ func TestOffers(t *testing.T) {
 	all := []providers.SubscriberBalance{data, money, sms}
 	bubble(t, "are asked for once a day", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{PageSize: 2}, found)
-		require.Equal(t, 1, w.source(0).Requests())
+		require.Equal(t, 1, w.source(0).Describe().Requests)
 		reading := w.mustFetch()
-		require.Equal(t, all, reading.Balances)
+		require.Equal(t, all, reading.SubscriberBalances)
 		require.Equal(t, []string{"POST /auth/token", offer, offer, balance + "data", balance + "mixed"}, w.paths())
-		require.Equal(t, 2, w.source(0).Requests())
+		require.Equal(t, 2, w.source(0).Describe().Requests)
 		time.Sleep(24*time.Hour - 1)
 		require.Equal(t, reading, w.mustFetch())
 		require.Equal(t, []string{"POST /auth/token", balance + "data", balance + "mixed"}, w.paths())
@@ -288,22 +269,22 @@ func TestOffers(t *testing.T) {
 		kept := w.mustFetch().Kept
 		w.open(user, password, found)
 		w.paths()
-		roster, err := w.source(0).(providers.Keeper).Restore(kept)
+		roster, err := w.source(0).Describe().Restore(kept)
 		require.NoError(t, err)
 		require.Empty(t, roster)
-		require.Equal(t, 2, w.source(0).Requests())
-		require.Equal(t, all, w.mustFetch().Balances)
+		require.Equal(t, 2, w.source(0).Describe().Requests)
+		require.Equal(t, all, w.mustFetch().SubscriberBalances)
 		require.Equal(t, []string{"POST /auth/token", balance + "data", balance + "mixed"}, w.paths())
 		for _, wrong := range []string{"x", "[]", `{"ids":[""]}`, `{"ids":["a b"]}`} {
-			_, err := w.source(0).(providers.Keeper).Restore([]byte(wrong))
+			_, err := w.source(0).Describe().Restore([]byte(wrong))
 			require.Error(t, err, wrong)
 		}
 	})
 	bubble(t, "of a clock that is set back are asked for again", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)
-		_, err := w.source(0).(providers.Keeper).Restore(fmt.Appendf(nil, `{"at":%d,"ids":["old"]}`, time.Now().Add(time.Hour).Unix()))
+		_, err := w.source(0).Describe().Restore(fmt.Appendf(nil, `{"at":%d,"ids":["old"]}`, time.Now().Add(time.Hour).Unix()))
 		require.NoError(t, err)
-		require.Equal(t, all, w.mustFetch().Balances)
+		require.Equal(t, all, w.mustFetch().SubscriberBalances)
 	})
 	bubble(t, "that have ended are asked for again", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)
@@ -312,7 +293,7 @@ func TestOffers(t *testing.T) {
 		moved.Offers = truck.Offers[:1]
 		w.sim.Change(func(o *flolivesim.Options) { o.Subscribers = flolivesim.Listed{moved} })
 		require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
-		require.Equal(t, []providers.SubscriberBalance{data}, w.mustFetch().Balances)
+		require.Equal(t, []providers.SubscriberBalance{data}, w.mustFetch().SubscriberBalances)
 	})
 	bubble(t, "that fail fail all", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)
@@ -323,12 +304,123 @@ func TestOffers(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{Subscribers: flolivesim.Listed{{ICCID: truck.ICCID}}}, found)
 		reading := w.mustFetch()
 		require.Equal(t, "truck-12", reading.Subscriber)
-		require.Empty(t, reading.Balances)
+		require.Empty(t, reading.SubscriberBalances)
 	})
 	bubble(t, "of odd forms are left out", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)
 		w.sim.Fail(string(flolivesim.KindOffers), flolivesim.Fault{Body: `{"content":[7,null,{"id":null,"type":"USAGE"},{"id":"..","type":"USAGE"},{"id":"a b","type":"USAGE"},
 			{"id":"mixed","type":"money"},{"id":"mixed","type":"MONEY"},{"id":"data","type":"POOL"},{"id":"rate"}]}`})
-		require.Equal(t, []providers.SubscriberBalance{money, sms}, w.mustFetch().Balances)
+		require.Equal(t, []providers.SubscriberBalance{money, sms}, w.mustFetch().SubscriberBalances)
+	})
+}
+
+// silent is a server whose answers do not say which page they are.
+type silent struct {
+	size   int    // of a page
+	beyond string // what page it answers beyond the last: empty, last, or any: it ignores pages
+	record func(id string) int
+}
+
+func (s silent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := s.record(r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:])
+	first, size := 0, s.size
+	switch page, _ := strconv.Atoi(r.URL.Query().Get("page")); s.beyond {
+	case "any":
+		size = n
+	case "last":
+		first = size * min(page, max(0, (n-1)/size))
+	default:
+		first = size * page
+	}
+	var records []string
+	for i := min(first, n); i < min(first+size, n); i++ {
+		records = append(records, record(i))
+	}
+	_, _ = fmt.Fprintf(w, `{"errorCode":"","content":[%s]}`, strings.Join(records, ","))
+}
+
+// TestAnswersThatDoNotSayWhichPageTheyAre: the documented ones do. Otherwise a list
+// takes a second request until the account knows that the first answer is all of it.
+func TestAnswersThatDoNotSayWhichPageTheyAre(t *testing.T) {
+	const two = `subscribers: {list: [{type: iccid, value: 1, balance_ids: [a]}, {type: iccid, value: 2, balance_ids: [b]}]}`
+	open := func(t *testing.T, s silent) *world {
+		w := &world{t: t, faults: simulate.NewSwitch(s)}
+		w.openConfigured(configure(t, "", "token: the-token", two), "")
+		return w
+	}
+	// fetched checks that a source has n values, and returns how many requests that
+	// took and how many the source describes.
+	fetched := func(w *world, source, n int) (sent, described int) {
+		w.t.Helper()
+		w.requests.Reset()
+		reading, err := w.source(source).Fetch(w.t.Context())
+		require.NoError(w.t, err)
+		require.Len(w.t, reading.SubscriberBalances, n)
+		return w.requests.Len(), w.source(source).Describe().Requests
+	}
+	check := func(w *world, source, n, wantSent, wantDescribed int) {
+		w.t.Helper()
+		sent, described := fetched(w, source, n)
+		require.Equal(w.t, []int{wantSent, wantDescribed}, []int{sent, described})
+	}
+	counts := map[string]int{}
+	byID := func(id string) int { return counts[id] }
+	for _, beyond := range []string{"any", "last"} {
+		bubble(t, "because there are no pages, or the last one stands for those beyond: "+beyond, func(t *testing.T) {
+			counts["a"], counts["b"] = 2, 2
+			w := open(t, silent{10, beyond, byID})
+			require.Equal(t, 1, w.source(0).Describe().Requests)
+			check(w, 0, 2, 2, 2)
+			require.Equal(t, 2, w.source(1).Describe().Requests)
+			check(w, 1, 2, 1, 1)
+			check(w, 0, 2, 1, 1)
+			counts["b"] = 3
+			check(w, 1, 3, 2, 2)
+			check(w, 1, 3, 1, 1)
+			check(w, 0, 2, 1, 1)
+			counts["b"] = 0
+			check(w, 1, 0, 1, 1)
+			time.Sleep(24*time.Hour - 1)
+			check(w, 0, 2, 1, 1)
+			time.Sleep(time.Nanosecond)
+			check(w, 0, 2, 2, 2)
+			check(w, 0, 2, 1, 1)
+			counts["b"] = 10
+			check(w, 1, 10, 2, 2)
+			check(w, 1, 10, 2, 2)
+		})
+	}
+	bubble(t, "although there are pages", func(t *testing.T) {
+		counts["a"], counts["b"] = 3, 2
+		w := open(t, silent{3, "empty", byID})
+		check(w, 0, 3, 2, 2)
+		check(w, 0, 3, 2, 2)
+		check(w, 1, 2, 1, 1)
+		counts["b"] = 7
+		check(w, 1, 7, 4, 2)
+		check(w, 0, 3, 2, 2)
+	})
+	bubble(t, "and then do", func(t *testing.T) {
+		counts["a"] = 2
+		w := open(t, silent{10, "any", byID})
+		check(w, 0, 2, 2, 2)
+		w.faults.Set(simulate.Body(`{"content":[],"pageable":{"totalElements":0}}`))
+		check(w, 0, 0, 1, 1)
+	})
+	t.Run("are whole whatever was learned", func(t *testing.T) {
+		for seed := range uint64(100) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			// Pages are as large as the documented ones, or end with an empty one.
+			s := silent{10 + r.IntN(4), []string{"any", "last", "empty"}[r.IntN(3)], byID}
+			if s.beyond == "empty" {
+				s.size = 1 + r.IntN(12)
+			}
+			w := open(t, s)
+			for range 20 {
+				counts["a"], counts["b"] = r.IntN(30), r.IntN(5)
+				source := r.IntN(2)
+				fetched(w, source, counts[[]string{"a", "b"}[source]])
+			}
+		}
 	})
 }

@@ -2,18 +2,20 @@ package flolive
 
 import (
 	"encoding/json"
+	"errors"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 // seed adds every body of testdata.
@@ -36,80 +38,71 @@ func seed(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body string) {
-		e, err := decodeEnvelope([]byte(body))
-		failure := check(providers.Answer{Status: status, Body: []byte(body)}, e)
-		if failure != nil {
+		a := providers.Answer{Status: status, Body: []byte(body), Quote: providers.OneLine}
+		e, err := parse(a)
+		var failure *providers.Error
+		if errors.As(err, &failure) {
 			require.Contains(t, providers.Reasons(), failure.Reason)
-			shown := providers.OneLine(withoutNumbers(failure.Message), maxMessage)
+			shown := withoutNumbers(failure.Message)
 			require.True(t, utf8.ValidString(shown))
 			require.False(t, strings.ContainsFunc(shown, unicode.IsControl))
-			require.LessOrEqual(t, utf8.RuneCountInString(shown), maxMessage+1)
-		} else {
-			require.True(t, status >= 200 && status < 300)
+			require.LessOrEqual(t, utf8.RuneCountInString(shown), 500)
+			return
 		}
+		require.True(t, a.OK())
 		if err != nil {
 			return
 		}
 		require.True(t, json.Valid([]byte(body)))
-		if p, ok := e.page(); ok {
-			require.True(t, p.number >= 0 && p.size >= 0 && p.pages >= 0 && p.elements >= 0)
-		}
-		if token, err := decodeToken(e); err == nil {
+		if token, err := decodeToken(e.records); err == nil {
 			require.NotEmpty(t, token)
-			require.NoError(t, checkHeader(token))
 		}
-		entries, err := e.entries()
-		if err != nil {
-			return
+		n := 0
+		for range e.records {
+			n++
 		}
-		var list balances
-		found := (&listing{account: &account{}}).newFound()
-		for _, entry := range entries {
-			list.add(entry)
-			found.take(entry)
-			if id, ok := decodeOffer(entry); ok {
-				require.Empty(t, checkID(id))
-			}
+		balances, offers, listed := newTally(2*n+1, decodeBalance), newTally(2*n+1, decodeOffer), newTally(2*n+1, (&listing{account: &account{}}).decode)
+		for _, add := range []func(iter.Seq[kit.Raw], kit.QuotedNumber) (int, int, error){balances.add, offers.add, listed.add} {
+			all, fresh, err := add(e.records, kit.QuotedNumber{})
+			require.NoError(t, err)
+			require.Equal(t, n, all)
+			require.LessOrEqual(t, fresh, all)
+			all, fresh, err = add(e.records, kit.QuotedNumber{})
+			require.NoError(t, err)
+			require.Equal(t, n, all)
+			require.Zero(t, fresh, "the same answer again")
 		}
-		dropped := 0
-		for _, n := range list.dropped {
-			dropped += n
-		}
-		require.Equal(t, len(entries), len(list.rows)+dropped)
-		for _, b := range list.rows {
+		require.Equal(t, n, len(balances.values)+balances.unusable)
+		for _, b := range balances.values {
 			require.True(t, (b.Currency == "") != (b.Unit == ""))
 			require.NotEmpty(t, b.ID)
 			require.True(t, utf8.ValidString(b.ID+b.Currency+b.Unit))
 			require.False(t, math.IsNaN(b.Value) || math.IsInf(b.Value, 0))
 		}
-		require.Equal(t, len(entries), found.records)
-		for _, id := range found.ids {
-			require.NotEmpty(t, id.value)
-			require.False(t, strings.ContainsFunc(id.value, notInIdentifier))
+		for _, o := range offers.values {
+			require.Empty(t, checkID(o.id))
 		}
-	})
-}
-
-func FuzzToken(f *testing.F) {
-	f.Add("eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3NjM3NTI4MDAsImlhdCI6MTc2Mzc1MjIwMH0.c2ln")
-	f.Add("a.eyJleHAiOi0xfQ==.b")
-	f.Add("a.eyJleHAiOiIxZTMwMCIsImlhdCI6LTFlMzAwfQ.b")
-	f.Add("opaque")
-	f.Fuzz(func(t *testing.T, token string) {
-		life, told := lifeOf(token, time.Unix(1_763_752_200, 0))
-		require.Equal(t, told, life > 0)
-		require.LessOrEqual(t, life, maxLife)
+		roster, values := (&listing{account: &account{}}).roster(listed.values)
+		distinct := map[string]bool{}
+		for _, ids := range values {
+			for _, id := range ids {
+				require.Empty(t, checkIdentifier(id))
+				distinct[id] = true
+			}
+		}
+		require.Len(t, roster, len(distinct))
 	})
 }
 
 func FuzzFile(f *testing.F) {
 	f.Add("type,value,name,balance_ids\niccid,1,a,b c\n")
 	f.Add("\ufeffvalue,type\r\n\"1\",\"imsi\"\r\n2,imei,\n")
+	f.Add("type,value\n\ufeff\nimsi,1\n\"\"\n")
 	f.Add("type,value,name\nimsi,1,\"a\"\"b\"\nimsi,2,\"a\nimsi,1,\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		listed := names{"7": 0}
 		var file subscriberFile
-		if file.parse(text, listed) != nil {
+		if file.parse(strings.NewReader(text), listed) != nil {
 			require.Empty(t, file.ids)
 			return
 		}
@@ -125,6 +118,7 @@ func FuzzFile(f *testing.F) {
 		}
 		for _, warning := range file.warnings {
 			require.True(t, utf8.ValidString(warning))
+			require.NotContains(t, warning, "%!")
 			require.False(t, strings.ContainsFunc(warning, unicode.IsControl))
 		}
 	})
@@ -135,16 +129,16 @@ func FuzzRestore(f *testing.F) {
 	f.Add([]byte(`{"iccid":["1"],"imsi":["1","2"],"x":["3"]}`))
 	f.Fuzz(func(t *testing.T, kept []byte) {
 		s := &subscriber{account: &account{}}
-		if roster, err := s.Restore(kept); err == nil {
+		if roster, err := s.restore(kept); err == nil {
 			require.Empty(t, roster)
-			require.Positive(t, s.Requests())
+			require.Positive(t, s.Describe().Requests)
 		}
-		l := newListing(&account{}, "c")
-		if roster, err := l.Restore(kept); err == nil {
+		l := &listing{account: &account{}, customer: "c"}
+		if roster, err := l.restore(kept); err == nil {
 			seen := map[string]bool{}
 			for _, found := range roster {
-				require.False(t, seen[found.Key()])
-				seen[found.Key()] = true
+				require.False(t, seen[found.Describe().Key])
+				seen[found.Describe().Key] = true
 			}
 		}
 	})

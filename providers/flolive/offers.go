@@ -11,84 +11,76 @@ import (
 )
 
 const (
-	// offersAge is how long the offers of a subscriber are taken for the current
-	// ones.
+	// offersAge is how long the offers of a subscriber are cached.
 	offersAge = 24 * time.Hour
-	// maxOffers bounds the requests that one Fetch makes.
+	// maxOffers bounds the requests of one Fetch.
 	maxOffers = 100
 )
 
-// offers are the offers of a subscriber that have balances. They are never changed.
+// offers are the offers of a subscriber that have balances.
 type offers struct {
-	ids  []string
-	at   time.Time // when they were asked for; zero if they are in doubt
-	kept []byte    // for after a restart
+	At   int64    `json:"at"` // when they were read, in Unix time; 0 to read them again
+	IDs  []string `json:"ids"`
+	kept []byte   // their persisted form
 }
 
-// keptOffers is offers as they are kept.
-type keptOffers struct {
-	At  int64    `json:"at"` // Unix time
-	IDs []string `json:"ids"`
-}
-
-// idsToAsk returns the balance ids, and whether they were asked for just now. What
-// the {id} of a balance is, is not documented: the ids of offers fit best, as the
-// answer is a list of balances with ids of their own.
-func (s *subscriber) idsToAsk(ctx context.Context) (ids []string, fresh bool, err error) {
+// idsToAsk returns the balance ids, and whether they have just been read. What the
+// {id} of a balance is, is not documented: the ids of offers fit best, because the
+// answer is a list of balances with ids of their own. Offers that cannot be used
+// are counted in dropped.
+func (s *subscriber) idsToAsk(ctx context.Context, dropped *drops) (ids []string, fresh bool, err error) {
 	if s.ids != "" {
 		return s.balanceIDs(), false, nil
 	}
-	if o := s.offers.Load(); o != nil && time.Since(o.at) < offersAge {
-		return o.ids, false, nil
+	if o := s.offers; o != nil && time.Since(time.Unix(o.At, 0)) < offersAge {
+		return o.IDs, false, nil
 	}
-	err = s.account.list(ctx, s.path()+"/offer", func(entry json.RawMessage) {
-		if id, ok := decodeOffer(entry); ok && !slices.Contains(ids, id) && len(ids) < maxOffers {
-			ids = append(ids, id)
+	list, err := readPages(ctx, s.account, s.path()+"/offer", 0, &s.account.offers, decodeOffer)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, o := range list.values {
+		if o.hasBalances && !slices.Contains(ids, o.id) {
+			ids = append(ids, o.id)
 		}
-	})
-	if err != nil {
+	}
+	if len(ids) > maxOffers {
+		return nil, false, providers.Errorf(providers.ReasonBadResponse,
+			"there are %d offers with balances, and at most %d are read; set balance_ids", len(ids), maxOffers)
+	}
+	dropped.add(providers.DropIncomplete, list.unusable)
+	o := &offers{At: time.Now().Unix(), IDs: ids}
+	if o.kept, err = json.Marshal(o); err != nil {
 		return nil, false, err
 	}
-	now := time.Now()
-	kept, err := json.Marshal(keptOffers{At: now.Unix(), IDs: ids})
-	if err != nil {
-		return nil, false, err
-	}
-	s.offers.Store(&offers{ids: ids, at: now, kept: kept})
+	s.offers = o
 	return ids, true, nil
 }
 
-// doubt makes the next Fetch ask for the offers again, if err may mean that one has
-// ended since.
+// doubt makes the next Fetch read the offers again if err may mean that one of them
+// has ended.
 func (s *subscriber) doubt(err error) {
-	o := s.offers.Load()
-	if o == nil {
-		return
-	}
 	reason := providers.AsError(err).Reason
-	if codeOf(err) == codeSubscriberFailed || reason == providers.ReasonBadRequest || reason == providers.ReasonNotFound {
-		s.offers.Store(&offers{ids: o.ids, kept: o.kept})
+	if s.offers != nil && (errors.Is(err, errFailed) || reason == providers.ReasonBadRequest || reason == providers.ReasonNotFound) {
+		s.offers.At = 0
 	}
 }
 
-// Restore implements [providers.Keeper]: it takes the offers of before.
-func (s *subscriber) Restore(kept []byte) ([]providers.Source, error) {
+// restore takes the offers that an earlier process has read.
+func (s *subscriber) restore(kept []byte) ([]providers.Source, error) {
 	if len(kept) == 0 {
 		return nil, nil // of a subscriber with balance ids of its own
 	}
-	var k keptOffers
-	if err := json.Unmarshal(kept, &k); err != nil {
+	o := &offers{kept: kept}
+	if err := json.Unmarshal(kept, o); err != nil {
 		return nil, err
 	}
-	for _, id := range k.IDs {
-		if checkID(id) != "" {
-			return nil, errors.New("an offer has no usable id")
-		}
+	if slices.ContainsFunc(o.IDs, func(id string) bool { return checkID(id) != "" }) {
+		return nil, errors.New("the id of an offer cannot be used")
 	}
-	at := time.Unix(k.At, 0)
-	if at.After(time.Now()) {
-		at = time.Time{} // by a clock that was set back since
+	if o.At > time.Now().Unix() {
+		o.At = 0 // the clock has been set back
 	}
-	s.offers.Store(&offers{ids: k.IDs, at: at, kept: kept})
+	s.offers = o
 	return nil, nil
 }

@@ -2,11 +2,8 @@ package flolive
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -19,58 +16,57 @@ const maxBalances = 1000
 type subscriber struct {
 	account *account
 	identity
-	offers atomic.Pointer[offers] // nil while they were not asked for
+	offers *offers // nil until they are read
 }
 
-// Key implements [providers.Source].
-func (s *subscriber) Key() string { return s.keyText() }
-
-// Kind implements [providers.Source].
-func (s *subscriber) Kind() providers.Kind { return providers.KindSubscribers }
-
-// Interval implements [providers.Source].
-func (s *subscriber) Interval() time.Duration { return s.account.interval }
-
-// Requests implements [providers.Source]: one for each balance id, as far as they
-// are known.
-func (s *subscriber) Requests() int {
-	ids := s.ids
-	if o := s.offers.Load(); ids == "" && o != nil {
-		return max(1, len(o.ids))
+// Describe implements [providers.Source]. Fetch sends one request for each balance
+// id that is known, or as many as the last list of balances took.
+func (s *subscriber) Describe() providers.Description {
+	requests := 1 + strings.Count(s.ids, " ")
+	if s.ids == "" && s.offers != nil {
+		requests = max(1, len(s.offers.IDs))
 	}
-	return 1 + strings.Count(ids, " ")
+	return providers.Description{
+		Key: s.keyText(), Kind: providers.KindSubscribers, Interval: s.account.interval,
+		Requests: requests * s.account.balances.requests(), Restore: s.restore,
+	}
 }
 
 // Fetch returns the balances of all balance ids together.
 func (s *subscriber) Fetch(ctx context.Context) (providers.Reading, error) {
 	reading, err := s.read(ctx)
 	if err != nil {
-		return providers.Reading{}, s.told(err)
+		return providers.Reading{}, s.named(err)
 	}
 	return reading, nil
 }
 
 func (s *subscriber) read(ctx context.Context) (providers.Reading, error) {
-	if s.found && s.account.taken.has(s.value) {
-		// The file has this one by now, and the next listing leaves it out.
+	if s.found && s.account.configured.has(s.value) {
+		// The file has had this one since the listing, and the next listing drops it.
 		return providers.Reading{AskAfter: listingInterval}, nil
 	}
-	ids, fresh, err := s.idsToAsk(ctx)
+	var dropped drops
+	ids, fresh, err := s.idsToAsk(ctx, &dropped)
 	if err != nil {
 		return providers.Reading{}, err
 	}
-	var list balances
+	var all []providers.SubscriberBalance
 	for _, id := range ids {
-		if err := s.account.list(ctx, s.path()+"/balance/"+url.PathEscape(id), list.add); err != nil {
+		list, err := readPages(ctx, s.account, s.path()+"/balance/"+url.PathEscape(id), 0, &s.account.balances, decodeBalance)
+		if err != nil {
 			if !fresh {
 				s.doubt(err)
 			}
 			return providers.Reading{}, err
 		}
+		dropped.add(providers.DropIncomplete, list.unusable)
+		all = append(all, list.values...)
 	}
-	reading := providers.Reading{Subscriber: s.label(), Balances: list.rows, Dropped: list.dropped}
-	if o := s.offers.Load(); o != nil {
-		reading.Kept = o.kept
+	reading := providers.Reading{Subscriber: s.label(), SubscriberBalances: distinct(all, &dropped)}
+	reading.Dropped = dropped
+	if s.offers != nil {
+		reading.Kept = s.offers.kept
 	}
 	return reading, nil
 }
@@ -79,9 +75,9 @@ func (s *subscriber) path() string {
 	return "/api/v2/subscriber/" + s.kind.String() + "/" + url.PathEscape(s.value)
 }
 
-// told returns err so that it names the subscriber as it may be shown. Of one with
-// a name, no identifier is left, not even one that the provider has echoed.
-func (s *subscriber) told(err error) error {
+// named returns err with the label of the subscriber. The error of a named subscriber
+// has no identifier, not even one that the provider echoes.
+func (s *subscriber) named(err error) error {
 	failure := *providers.AsError(err)
 	if s.name != "" {
 		failure.Message = withoutNumbers(strings.ReplaceAll(failure.Message, s.value, "…"))
@@ -90,38 +86,37 @@ func (s *subscriber) told(err error) error {
 	return &failure
 }
 
-// balances gathers the rows of one Fetch, each series once.
-type balances struct {
-	rows    []providers.SubscriberBalance
-	seen    map[providers.SubscriberBalance]bool // without values
-	dropped map[providers.DropReason]int
-}
-
-// add takes one entry of an answer. A row with a missing or wrong part costs only
-// itself.
-func (b *balances) add(entry json.RawMessage) {
-	row, ok := decodeBalance(entry)
-	series := row
-	series.Value = 0
-	switch {
-	case !ok:
-		b.drop(providers.DropIncomplete)
-	case b.seen[series]:
-		b.drop(providers.DropDuplicate)
-	case len(b.rows) >= maxBalances:
-		b.drop(providers.DropMaxSeries)
-	default:
-		if b.seen == nil {
-			b.seen = map[providers.SubscriberBalance]bool{}
+// distinct returns the first row of each series, at most maxBalances, and counts the
+// others in dropped.
+func distinct(rows []providers.SubscriberBalance, dropped *drops) []providers.SubscriberBalance {
+	seen := map[providers.SubscriberBalance]bool{} // without values
+	n := 0
+	for _, row := range rows {
+		series := row
+		series.Value = 0
+		switch {
+		case seen[series]:
+			dropped.add(providers.DropDuplicate, 1)
+		case n == maxBalances:
+			dropped.add(providers.DropMaxSeries, 1)
+		default:
+			seen[series] = true
+			rows[n] = row
+			n++
 		}
-		b.seen[series] = true
-		b.rows = append(b.rows, row)
 	}
+	return rows[:n:n]
 }
 
-func (b *balances) drop(reason providers.DropReason) {
-	if b.dropped == nil {
-		b.dropped = map[providers.DropReason]int{}
+// drops counts the rows that a Reading leaves out; nil for none.
+type drops map[providers.DropReason]int
+
+func (d *drops) add(reason providers.DropReason, n int) {
+	if n == 0 {
+		return
 	}
-	b.dropped[reason]++
+	if *d == nil {
+		*d = drops{}
+	}
+	(*d)[reason] += n
 }

@@ -1,269 +1,190 @@
 package flolive
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"math"
-	"strconv"
+	"iter"
+	"slices"
 	"strings"
 	"unique"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 // The structs of this file are those of the documentation's bodies, as far as they
-// are needed. One of a wrong type must cost no more than its row; so the leaves
-// never fail and say whether they are ok. Keys are compared without regard to
-// case, as encoding/json does: the documentation spells one key in two ways.
-
-// text is a JSON string; its invalid UTF-8 is replaced.
-type text struct {
-	value string
-	given bool // there is something other than null
-	ok    bool // and it is a text
-}
-
-// UnmarshalJSON takes a string and leaves anything else not ok.
-func (t *text) UnmarshalJSON(b []byte) error {
-	*t = text{given: string(b) != "null"}
-	if len(b) > 0 && b[0] == '"' {
-		t.ok = json.Unmarshal(b, &t.value) == nil
-	}
-	return nil
-}
-
-// identifier is a text that may come as a JSON number. Its digits are never
-// touched.
-type identifier struct{ text }
-
-// UnmarshalJSON takes a string as it is, and the digits of a whole number.
-func (i *identifier) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && !bytes.ContainsFunc(b, func(r rune) bool { return r < '0' || r > '9' }) {
-		i.text = text{value: string(b), given: true, ok: true}
-		return nil
-	}
-	return i.text.UnmarshalJSON(b)
-}
-
-// number is a JSON number, or one in quotes, that a float64 can hold.
-type number struct {
-	value float64
-	ok    bool
-}
-
-// UnmarshalJSON takes a number and leaves anything else not ok.
-func (n *number) UnmarshalJSON(b []byte) error {
-	*n = number{}
-	if len(b) > 0 && b[0] == '"' {
-		var quoted string
-		if err := json.Unmarshal(b, &quoted); err != nil {
-			return nil //nolint:nilerr // a leaf does not fail
-		}
-		b = []byte(strings.TrimSpace(quoted))
-	}
-	// strconv alone would take more: hexadecimal, infinities, names.
-	if len(b) == 0 || b[0] != '-' && (b[0] < '0' || b[0] > '9') || !json.Valid(b) {
-		return nil
-	}
-	if value, err := strconv.ParseFloat(string(b), 64); err == nil {
-		*n = number{value: value, ok: true}
-	}
-	return nil
-}
-
-// count returns n as a whole number from 0; ok is false for anything else.
-func (n number) count() (count int, ok bool) {
-	if !n.ok || n.value < 0 || n.value > math.MaxInt32 || n.value != math.Trunc(n.value) {
-		return 0, false
-	}
-	return int(n.value), true
-}
+// are needed. Keys that differ in case are accepted: the documentation spells one
+// key in two ways.
 
 // envelope is what every answer of the API has in common. Content and Pageable
 // are empty strings in the answer to a failure.
 type envelope struct {
-	ErrorCode    text            `json:"errorCode"`
-	ErrorMessage text            `json:"errorMessage"`
-	Content      json.RawMessage `json:"content"`
-	Pageable     json.RawMessage `json:"pageable"`
+	ErrorCode    kit.Text `json:"errorCode"`
+	ErrorMessage kit.Text `json:"errorMessage"`
+	Status       kit.Text `json:"status"` // not documented
+	Content      kit.Raw  `json:"content"`
+	Pageable     pageable `json:"pageable"`
 
 	// What the listing by cursor has instead of Pageable.
-	PitID             text   `json:"pitId"`
-	RecordAmount      number `json:"recordAmount"`
-	TotalRecordAmount number `json:"totalRecordAmount"`
+	PitID             kit.Text         `json:"pitId"`
+	RecordAmount      kit.QuotedNumber `json:"recordAmount"`
+	TotalRecordAmount kit.QuotedNumber `json:"totalRecordAmount"`
+
+	records iter.Seq[kit.Raw] // the elements of Content; nil unless it is a success
+}
+
+// pageable says which part of a list an answer is. The zero value says nothing.
+type pageable struct {
+	Page          kit.QuotedNumber `json:"page"` // from 0
+	Size          kit.QuotedNumber `json:"size"`
+	TotalPages    kit.QuotedNumber `json:"totalPages"`
+	TotalElements kit.QuotedNumber `json:"totalElements"`
 }
 
 // decodeEnvelope returns the envelope in a body. A body without any sign of one is
-// an error: taken for success without content, it would end values.
+// an error.
 func decodeEnvelope(body []byte) (envelope, error) {
 	var e envelope
-	if err := json.Unmarshal(body, &e); err != nil {
+	if err := kit.Unmarshal(body, &e); err != nil {
 		return envelope{}, err
 	}
 	switch {
-	case e.ErrorCode.given && !e.ErrorCode.ok:
-		return envelope{}, errors.New(`"errorCode" is no text`)
-	case !e.ErrorCode.given && e.Content == nil:
-		return envelope{}, errors.New(`neither "errorCode" nor "content" is there`)
+	case e.ErrorCode.Present && !e.ErrorCode.OK:
+		return envelope{}, errors.New(`"errorCode" is not a string`)
+	case !e.ErrorCode.Present && e.Content == nil:
+		return envelope{}, errors.New(`"errorCode" and "content" are missing`)
 	}
 	return e, nil
 }
 
 // code returns the error code; empty for success.
-func (e envelope) code() string { return strings.TrimSpace(e.ErrorCode.value) }
+func (e envelope) code() string { return strings.TrimSpace(e.ErrorCode.Value) }
 
-// entries returns the elements of content: those of an array, an object as the
-// only one, none for what is missing, null or an empty text.
-func (e envelope) entries() ([]json.RawMessage, error) {
-	content := bytes.TrimSpace(e.Content)
-	if len(content) == 0 || string(content) == "null" {
-		return nil, nil
+// contentRecords returns the elements of content: those of a list, or an object as
+// the only one. A list may be empty. Missing content, null and an empty text are
+// errors: they do not say that there is nothing.
+func (e envelope) contentRecords() (iter.Seq[kit.Raw], error) {
+	if records, ok := e.Content.Elements(); ok {
+		return records, nil
 	}
-	switch content[0] {
-	case '[':
-		var entries []json.RawMessage
-		err := json.Unmarshal(content, &entries)
-		return entries, err
-	case '{':
-		return []json.RawMessage{content}, nil
-	case '"':
-		var t text
-		if _ = t.UnmarshalJSON(content); t.ok && strings.TrimSpace(t.value) == "" {
-			return nil, nil
-		}
+	var t kit.Text
+	_ = t.UnmarshalJSON(e.Content) // never fails
+	switch {
+	case e.Content.Null(), t.OK && strings.TrimSpace(t.Value) == "":
+		return nil, errors.New("the answer is a success without content")
+	case e.Content[0] == '{':
+		return slices.Values([]kit.Raw{e.Content}), nil
 	}
 	return nil, errors.New(`"content" is neither a list nor an object`)
 }
 
-// page is which part of a list an answer says it is.
-type page struct{ number, size, pages, elements int }
-
-// page returns the page of an answer; ok is false where it does not say.
-func (e envelope) page() (p page, ok bool) {
+// decodeBalance implements [decoder] for
+// https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm.
+func decodeBalance(record kit.Raw) (b providers.SubscriberBalance, key string, ok bool) {
 	var wire struct {
-		Page          number `json:"page"`
-		Size          number `json:"size"`
-		TotalPages    number `json:"totalPages"`
-		TotalElements number `json:"totalElements"`
+		ID       kit.Text         `json:"balanceId"` // and balanceID
+		Currency kit.Text         `json:"currency"`
+		Value    kit.QuotedNumber `json:"value"`
 	}
-	if json.Unmarshal(e.Pageable, &wire) != nil {
-		return page{}, false
+	if kit.Unmarshal(record, &wire) != nil || wire.ID.Value == "" || !wire.Value.OK {
+		return b, "", false
 	}
-	p.number, ok = wire.Page.count()
-	p.size, _ = wire.Size.count()
-	p.pages, _ = wire.TotalPages.count()
-	p.elements, _ = wire.TotalElements.count()
-	return p, ok
+	b.ID, b.Value = wire.ID.Value, wire.Value.Value
+	b.Currency, b.Unit = unitOf(wire.Currency.Value)
+	if b.Currency == "" && b.Unit == "" {
+		return b, "", false
+	}
+	return b, b.ID + "\x00" + b.Currency + b.Unit, true
 }
 
-// decodeBalance returns one entry of the content of
-// https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm;
-// ok is false if a part is missing or of a wrong type.
-func decodeBalance(entry json.RawMessage) (b providers.SubscriberBalance, ok bool) {
-	var wire struct {
-		ID       text   `json:"balanceId"` // and balanceID
-		Currency text   `json:"currency"`
-		Value    number `json:"value"`
-	}
-	if json.Unmarshal(entry, &wire) != nil || wire.ID.value == "" || !wire.Value.ok {
-		return b, false
-	}
-	b.ID, b.Value = wire.ID.value, wire.Value.value
-	b.Currency, b.Unit = unitOf(wire.Currency.value)
-	return b, b.Currency != "" || b.Unit != ""
-}
-
-// unitOf tells money from allowances. The API's field for both is `currency`: an
-// ISO 4217 code, or a word that begins with SMS, or KB, MB or GB. Anything else
-// is passed through as a unit. What KB, MB and GB are, 1000 or 1024, is not
-// documented, so nothing is converted.
+// unitOf distinguishes money from allowances. The API's field for both is
+// `currency`: an ISO 4217 code, or a word that begins with SMS, or KB, MB or GB.
+// Anything else becomes a unit as it is. Whether KB, MB and GB count 1000 or 1024
+// is not documented, so nothing is converted. A fleet has few different units; each
+// is in memory once.
 func unitOf(s string) (currency, unit string) {
 	s = strings.TrimSpace(s)
-	upper := strings.ToUpper(s)
-	switch {
+	switch upper := strings.ToUpper(s); {
 	case strings.HasPrefix(upper, "SMS"):
 		return "", "SMS"
 	case upper == "KB" || upper == "MB" || upper == "GB":
 		return "", unique.Make(upper).Value()
-	case len(upper) == 3 && !strings.ContainsFunc(upper, func(r rune) bool { return r < 'A' || r > 'Z' }):
-		return unique.Make(upper).Value(), "" // a fleet has few of these
+	}
+	if code, ok := kit.Currency(s); ok {
+		return unique.Make(code).Value(), ""
 	}
 	return "", unique.Make(s).Value()
 }
 
-// Types of offer that have balances, from
+// offerTypes are the known types of offer, and whether they have balances:
 // https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm.
-const (
-	offerUsage = "USAGE"
-	offerMoney = "MONEY"
-)
+var offerTypes = map[string]bool{"USAGE": true, "MONEY": true, "RATE": false, "POOL": false}
 
-// decodeOffer returns the id of an offer; ok is false if the offer has no balances
-// or no usable id.
-func decodeOffer(entry json.RawMessage) (id string, ok bool) {
+// offer is an offer of a subscriber.
+type offer struct {
+	id          string
+	hasBalances bool
+}
+
+// decodeOffer implements [decoder]. An offer of an unknown type cannot be used.
+func decodeOffer(record kit.Raw) (o offer, key string, ok bool) {
 	var wire struct {
-		ID   identifier `json:"id"`
-		Type text       `json:"type"`
+		ID   kit.Digits `json:"id"`
+		Type kit.Text   `json:"type"`
 	}
-	if json.Unmarshal(entry, &wire) != nil || checkID(wire.ID.value) != "" {
-		return "", false
-	}
-	return wire.ID.value, strings.EqualFold(wire.Type.value, offerUsage) || strings.EqualFold(wire.Type.value, offerMoney)
+	_ = kit.Unmarshal(record, &wire) // a record of another type has no id
+	hasBalances, known := offerTypes[strings.ToUpper(wire.Type.Value)]
+	return offer{wire.ID.Value, hasBalances}, wire.ID.Value, known && checkID(wire.ID.Value) == ""
 }
 
 // record is a subscriber in a listing:
 // https://kb.flolive.net/Content/API/Customer/Get%20Customer%20Subscribers.htm
 type record struct {
-	ICCID  identifier `json:"iccid"`
-	Status text       `json:"status"`
-	IMEI   identifier `json:"imei"`
-	Pairs  pairs      `json:"imsiMsisdnPairs"`
+	ID     kit.Digits `json:"subscriberId"`
+	ICCID  kit.Digits `json:"iccid"`
+	Status kit.Text   `json:"status"`
+	IMEI   kit.Digits `json:"imei"`
+	Pairs  []pair     `json:"imsiMsisdnPairs"`
 }
 
 // pair is one IMSI with its telephone number.
 type pair struct {
-	IMSI       identifier `json:"imsi"`
-	MSISDN     identifier `json:"msisdn"`
-	LastActive truth      `json:"isLastActive"`
+	IMSI       kit.Digits `json:"imsi"`
+	MSISDN     kit.Digits `json:"msisdn"`
+	LastActive kit.True   `json:"isLastActive"`
 }
 
-// pairs is a list that may be of a wrong type.
-type pairs []pair
-
-// UnmarshalJSON takes a list. An element of a wrong type has nothing in it.
-func (p *pairs) UnmarshalJSON(b []byte) error {
-	*p = nil
-	if len(b) > 0 && b[0] == '[' {
-		_ = json.Unmarshal(b, (*[]pair)(p))
+// key returns what identifies the record in its list; "" if nothing does.
+func (r record) key() string {
+	if r.ID.Value != "" {
+		return "id " + r.ID.Value
 	}
-	return nil
+	for _, id := range r.identifiers() {
+		return id.kind.String() + " " + id.value
+	}
+	return ""
 }
 
-// truth is true for the JSON true and for nothing else.
-type truth bool
+// statuses are the known statuses of a subscriber. Only an active one can have a
+// balance worth reading.
+var statuses = []string{"ACTIVE", "SUSPEND", "INACTIVE", "TERMINATED"}
 
-// UnmarshalJSON takes everything.
-func (t *truth) UnmarshalJSON(b []byte) error {
-	*t = string(b) == "true"
-	return nil
+// active reports a subscriber that is active; ok is false if the status is not known.
+func (r record) active() (active, ok bool) {
+	i := slices.Index(statuses, strings.ToUpper(r.Status.Value))
+	return i == 0, i >= 0
 }
-
-// active reports a subscriber that can have a balance worth reading.
-func (r record) active() bool { return strings.EqualFold(r.Status.value, "ACTIVE") }
 
 // identifiers returns every identifier of the subscriber, the best one to ask for
-// first: an ICCID is the card itself, and tells the least about who uses it.
-func (r record) identifiers() []identity {
-	var all []identity
-	add := func(k kind, i identifier) {
-		if i.value != "" {
-			all = append(all, identity{kind: k, value: i.value, found: true})
+// first: an ICCID is the card itself, and reveals the least about its user.
+func (r record) identifiers() []identifier {
+	var all []identifier
+	add := func(k kind, id kit.Digits) {
+		if id.Value != "" {
+			all = append(all, identifier{k, id.Value})
 		}
 	}
 	add(iccid, r.ICCID)
-	for _, active := range []truth{true, false} {
+	for _, active := range []kit.True{true, false} {
 		for _, p := range r.Pairs {
 			if p.LastActive == active {
 				add(imsi, p.IMSI)
@@ -277,28 +198,21 @@ func (r record) identifiers() []identity {
 	return all
 }
 
-// decodeToken returns the token in the answer to a login. It was seen at
-// content[0].token; the other names and the object are a guess at what else there
-// may be.
-func decodeToken(e envelope) (string, error) {
-	entries, err := e.entries()
-	if err != nil {
-		return "", fmt.Errorf("login: %w", err)
-	}
-	for _, entry := range entries {
+// decodeToken returns the token in the content of an answer to a login. Public code
+// finds it at content[0].token; the other names and an object are guesses.
+func decodeToken(records iter.Seq[kit.Raw]) (string, error) {
+	for record := range records {
 		var wire struct {
-			Token       text `json:"token"`
-			AccessToken text `json:"accessToken"`
-			OAuth       text `json:"access_token"`
+			Token       kit.Text `json:"token"`
+			AccessToken kit.Text `json:"accessToken"`
+			OAuth       kit.Text `json:"access_token"`
 		}
-		if json.Unmarshal(entry, &wire) != nil {
-			continue
-		}
-		for _, t := range []text{wire.Token, wire.AccessToken, wire.OAuth} {
-			if token := strings.TrimSpace(t.value); token != "" {
-				return token, checkHeader(token)
+		_ = kit.Unmarshal(record, &wire) // a record of another type has no token
+		for _, t := range []kit.Text{wire.Token, wire.AccessToken, wire.OAuth} {
+			if token := strings.TrimSpace(t.Value); token != "" {
+				return token, nil
 			}
 		}
 	}
-	return "", errors.New("login: the answer has no token")
+	return "", errors.New("the answer has no token")
 }

@@ -1,30 +1,32 @@
 package flolive_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
-	"github.com/balance-exporter/balance_exporter/internal/httpapi"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
-	"github.com/balance-exporter/balance_exporter/providers/providertest"
 )
 
 const iccidPath = "/api/v2/subscriber/iccid/8944501234567890123"
@@ -33,21 +35,141 @@ const iccidPath = "/api/v2/subscriber/iccid/8944501234567890123"
 // each on a line, and its warnings.
 func parse(t testing.TB, dir string, keys ...string) (*config.Account, *config.File) {
 	t.Helper()
-	return providertest.Parse(t, flolive.Provider, "fleet", dir, keys...)
+	p := flolive.Provider
+	text := fmt.Sprintf("accounts:\n  - name: fleet\n    provider: %s\n    %s\n", p.Name, strings.Join(keys, "\n    "))
+	empty := func(string) (string, bool) { return "", false }
+	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), empty, []providers.Provider{p})
+	require.NoError(t, err)
+	return file.Accounts[0], file
 }
 
-// world is an opened account before a simulator, through the real request chain.
+// configure returns the checked configuration of an account.
+func configure(t testing.TB, dir string, keys ...string) providers.Account {
+	t.Helper()
+	account, _ := parse(t, dir, keys...)
+	configured, err := flolive.Provider.Configure(account.Section)
+	require.NoError(t, err)
+	return configured
+}
+
+// fakeHTTP is a [providers.HTTP] in front of a handler. It follows the contract of
+// internal/httpapi as far as a provider depends on it.
+type fakeHTTP struct {
+	handler http.Handler
+	mask    *secret.Mask
+	prefix  string // path of the base URL
+
+	mu    sync.Mutex
+	every time.Duration // between two requests; 0 does not wait
+	next  time.Time     // when the next request may be sent
+}
+
+func (f *fakeHTTP) Mask(text string) { f.mask.Add(text) }
+
+func (f *fakeHTTP) Do(ctx context.Context, call providers.Call) error {
+	err := f.do(ctx, call)
+	if err == nil {
+		return nil
+	}
+	e := providers.Error{Reason: providers.ReasonBadResponse, Message: "reading the answer: " + err.Error()}
+	if known := (*providers.Error)(nil); errors.As(err, &known) {
+		e = *known
+	}
+	e.Message, e.Err = f.mask.String(e.Message), nil
+	for _, cause := range []error{providers.ErrNotAsked, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, cause) {
+			e.Err = cause
+		}
+	}
+	return &e
+}
+
+func (f *fakeHTTP) do(ctx context.Context, call providers.Call) error {
+	f.mu.Lock()
+	wait := time.Until(f.next)
+	f.next = time.Now().Add(max(wait, 0) + f.every)
+	f.mu.Unlock()
+	if f.every > 0 {
+		time.Sleep(wait)
+	}
+	r := httptest.NewRequestWithContext(ctx, cmp.Or(call.Method, http.MethodGet), "https://floportal.flolive.net", bytes.NewReader(call.Body))
+	r.URL.Path, _ = strings.CutSuffix(f.prefix+call.Path, "/")
+	r.URL.RawQuery = call.Query
+	for name, values := range call.Header {
+		r.Header[name] = values
+	}
+	if call.Authorize != nil {
+		header, err := call.Authorize()
+		if err != nil {
+			return err
+		}
+		for name, values := range header {
+			r.Header[name] = values
+		}
+	}
+	rw := httptest.NewRecorder()
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != http.ErrAbortHandler { //nolint:errorlint // net/http compares the same way
+				panic(r)
+			}
+		}()
+		f.handler.ServeHTTP(rw, r)
+	}()
+	if err := ctx.Err(); err != nil {
+		return &providers.Error{Reason: providers.ReasonTimeout, Message: "no answer", Err: err}
+	}
+	body, err := io.ReadAll(rw.Result().Body)
+	if err != nil || len(body) > 1<<20 {
+		return fmt.Errorf("the body is larger than 1 MiB")
+	}
+	err = call.Parse(providers.Answer{
+		Status: rw.Code, Header: rw.Header(), Body: body,
+		Quote: func(text string, limit int) string { return providers.OneLine(f.mask.String(text), limit) },
+	})
+	if e := (*providers.Error)(nil); errors.As(err, &e) {
+		if seconds, _ := strconv.Atoi(rw.Header().Get("Retry-After")); e.RetryAfter == 0 {
+			e.RetryAfter = time.Duration(seconds) * time.Second
+		}
+		if e.Reason == providers.ReasonAuth && call.Renewable != nil {
+			call.Renewable()
+		}
+	}
+	return err
+}
+
+// truck has the balances of the documentation's samples.
+var truck = flolivesim.Subscriber{
+	ID:    "0f0e0d0c-0000-4000-8000-00000000000a",
+	ICCID: "8944501234567890123",
+	IMEI:  "350000000000006",
+	Pairs: []flolivesim.Pair{
+		{IMSI: "234500000000001", MSISDN: "447000000001"},
+		{IMSI: "234500000000002", MSISDN: "447000000002"},
+	},
+	Offers: []flolivesim.Offer{
+		{ID: "data", Name: "Data", Type: "USAGE", Balances: []flolivesim.Balance{
+			{ID: "e7fcef24-5c03-41dd-9e33-995b7d6f32b1", Unit: "KB", Value: "50.3"},
+		}},
+		{ID: "mixed", Name: "Mixed", Type: "MONEY", Balances: []flolivesim.Balance{
+			{ID: "0f0e0d0c-0000-4000-8000-000000000001", Unit: "USD", Value: "12.75"},
+			{ID: "0f0e0d0c-0000-4000-8000-000000000002", Unit: "SMS", Value: `"40"`},
+		}},
+		{ID: "rate", Name: "Rate", Type: "RATE"},
+	},
+}
+
+// world is an opened account in front of a simulator.
 type world struct {
 	t        testing.TB
 	dir      string      // of the configuration file
-	limit    quota.Limit // of the gate; the zero value is generous
+	limit    quota.Limit // the zero value does not wait
 	sim      *flolivesim.Server
 	faults   *simulate.Switch
 	requests simulate.Recorder
-	gate     *httpapi.Gate
 	mask     *secret.Mask
-	config   providers.Config
-	account  providers.Account
+	config   providers.Account
+	sources  []providers.Source
 
 	mu       sync.Mutex
 	warnings []string
@@ -59,8 +181,6 @@ const (
 	password = "password: correct-horse"
 	oneTruck = `subscribers: {list: [{type: iccid, value: "8944501234567890123", name: truck-12, balance_ids: [data, mixed]}]}`
 )
-
-var generous = quota.Limit{Requests: 1_000_000, Per: time.Second, Burst: 1_000_000}
 
 // newWorld opens an account with a user and a password. It has to be called in a
 // bubble.
@@ -84,33 +204,34 @@ func openWorld(t testing.TB, dir string, options flolivesim.Options, keys ...str
 func (w *world) open(keys ...string) {
 	w.t.Helper()
 	account, _ := parse(w.t, w.dir, keys...)
-	var err error
-	w.config, err = flolive.Provider.Configure(account.Section)
+	configured, err := flolive.Provider.Configure(account.Section)
 	require.NoError(w.t, err)
-	w.gate = httpapi.NewGate(cmp.Or(w.limit, generous), w.config.Secrets()...)
-	w.mask = secret.NewMask(w.config.Secrets()...)
-	w.account, err = w.config.Open(providers.Env{
-		Account: account.Name,
-		HTTP: httpapi.New(httpapi.Options{
-			Provider: "flolive", Account: account.Name, BaseURL: account.BaseURL, Timeout: account.Timeout,
-			Transport: simulate.Transport(w.requests.Wrap(w.faults)),
-			Gate:      w.gate, Slots: httpapi.NewSlots(1), Mask: w.mask, Observer: ignore{}, Logger: log.NewNopLogger(),
-		}),
+	w.openConfigured(configured, strings.TrimSuffix(account.BaseURL.Path, "/"))
+}
+
+// openConfigured opens an account whose base URL has the path prefix.
+func (w *world) openConfigured(configured providers.Account, prefix string) {
+	w.t.Helper()
+	w.config = configured
+	w.mask = secret.NewMask(w.config.Secrets...)
+	fake := &fakeHTTP{handler: w.requests.Wrap(w.faults), mask: w.mask, prefix: prefix}
+	if w.limit.Requests > 0 {
+		fake.every = w.limit.Per / time.Duration(w.limit.Requests)
+	}
+	var err error
+	w.sources, err = w.config.Open(providers.Env{
+		Account: "fleet", HTTP: fake,
 		Warn: func(msg string, args ...any) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.warnings = append(w.warnings, msg+" "+fmt.Sprint(args...))
+			w.warnings = append(w.warnings, strings.TrimSpace(msg+" "+fmt.Sprintln(args...)))
 		},
 	})
 	require.NoError(w.t, err)
 }
 
-type ignore struct{}
-
-func (ignore) Request(string, string, string, time.Duration) {}
-
 // source returns one of the sources that are known without asking.
-func (w *world) source(i int) providers.Source { return w.account.Sources()[i] }
+func (w *world) source(i int) providers.Source { return w.sources[i] }
 
 // fetch reads the first source.
 func (w *world) fetch() (providers.Reading, error) { return w.source(0).Fetch(w.t.Context()) }
@@ -129,6 +250,7 @@ func (w *world) fails() providers.Error {
 	require.Error(w.t, err)
 	require.Empty(w.t, reading)
 	e := *providers.AsError(err)
+	e.Err = nil // only the provider looks at it
 	require.NotContains(w.t, e.Message, truck.ICCID, "a named subscriber shows only its name")
 	return e
 }
@@ -141,18 +263,6 @@ func (w *world) paths() []string {
 	}
 	w.requests.Reset()
 	return paths
-}
-
-// queries are collected in order by a rule that changes nothing.
-func (w *world) queries() *[]string {
-	var queries []string
-	w.faults.Add(simulate.Rule{Fault: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			queries = append(queries, r.URL.RawQuery)
-			next.ServeHTTP(rw, r)
-		})
-	}})
-	return &queries
 }
 
 // bubble runs a test in the fake time of a bubble.
@@ -171,7 +281,7 @@ func (w *world) write(name, text string) {
 func keysOf(sources []providers.Source) []string {
 	keys := []string{}
 	for _, s := range sources {
-		keys = append(keys, s.Key())
+		keys = append(keys, s.Describe().Key)
 	}
 	return keys
 }

@@ -1,9 +1,7 @@
 package providertest
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -11,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -19,16 +16,24 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
+// Bounds on what an error says, in characters.
+const (
+	maxMessage = 1000
+	maxID      = 100
+)
+
 // failure checks what holds for every error, and returns it. The case, as the
 // others below, is for the message of a failed check.
 func (w *world) failure(err error, in ...any) providers.Error {
 	w.t.Helper()
-	require.Error(w.t, err, fmt.Sprint(in...))
+	require.Error(w.t, err, about(in))
 	var e *providers.Error
-	require.ErrorAs(w.t, err, &e, fmt.Sprint(in...))
-	require.Contains(w.t, providers.Reasons(), e.Reason, fmt.Sprint(in...))
-	require.NotEmpty(w.t, e.Message, fmt.Sprint(in...))
-	require.GreaterOrEqual(w.t, e.RetryAfter, 0*timeout, fmt.Sprint(in...))
+	require.ErrorAs(w.t, err, &e, about(in))
+	require.Contains(w.t, providers.Reasons(), e.Reason, about(in))
+	require.NotEmpty(w.t, e.Message, about(in))
+	require.LessOrEqual(w.t, utf8.RuneCountInString(e.Message), maxMessage, "the message is too long: %.200q… in %v", e.Message, in)
+	require.LessOrEqual(w.t, utf8.RuneCountInString(e.ID), maxID, "the id is too long: %.200q… in %v", e.ID, in)
+	require.GreaterOrEqual(w.t, e.RetryAfter, 0*timeout, about(in))
 	for _, text := range []string{e.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
 		require.True(w.t, utf8.ValidString(text), "%q in %v", text, in)
 		w.hides(text)
@@ -43,9 +48,12 @@ func (w *world) failure(err error, in ...any) providers.Error {
 func (w *world) fails(err error, reasons []providers.Reason, in ...any) providers.Error {
 	w.t.Helper()
 	e := w.failure(err, in...)
-	require.Contains(w.t, reasons, e.Reason, "%v: %s", in, err)
+	require.Contains(w.t, reasons, e.Reason, "%s: %s", about(in), err)
 	return e
 }
+
+// about returns the case of a check as text.
+func about(in []any) string { return strings.TrimSpace(fmt.Sprintln(in...)) }
 
 func because(reasons ...providers.Reason) []providers.Reason { return reasons }
 
@@ -57,13 +65,17 @@ func (w *world) hides(text string) {
 	w.t.Helper()
 	for _, s := range w.secrets() {
 		quoted := strconv.Quote(s)
-		for _, form := range []string{
-			s, url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1],
-			base64.StdEncoding.EncodeToString([]byte(s)), base64.RawURLEncoding.EncodeToString([]byte(s)),
-		} {
+		forms := []string{s, url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1]}
+		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawURLEncoding} {
+			// Three forms, because 3 bytes are 4 characters, as in "user:secret".
+			forms = append(forms, encoding.EncodeToString([]byte(s)),
+				encoding.EncodeToString([]byte("x" + s))[4:], encoding.EncodeToString([]byte("xx" + s))[4:])
+		}
+		for _, form := range forms {
 			for start := 0; start+recognisable <= len(form); start++ {
-				part := form[start : start+recognisable]
-				require.False(w.t, strings.Contains(text, part), "%q of the secret %q is in %q", part, s, text)
+				if part := form[start : start+recognisable]; strings.Contains(text, part) {
+					require.Fail(w.t, "a secret shows", "%q of the secret %q is in %q", part, s, text)
+				}
 			}
 		}
 	}
@@ -78,20 +90,33 @@ type value struct {
 // values returns the numbers of a reading in the order of their identities.
 func values(r providers.Reading) []value {
 	var all []value
-	if b := r.Balance; b != nil {
-		all = append(all, value{"balance " + b.Currency, b.Amount})
+	for _, b := range r.Balances {
+		all = append(all, value{fmt.Sprintf("balance %s %q", b.Currency, b.Wallet), b.Amount})
 	}
 	for _, p := range r.Prices {
 		amount := p.Amount
 		p.Amount = 0
 		all = append(all, value{fmt.Sprintf("price %+v", p), amount})
 	}
-	for _, b := range r.Balances {
+	for _, b := range r.SubscriberBalances {
 		amount := b.Value
 		b.Value = 0
 		all = append(all, value{fmt.Sprintf("subscriber %q %+v", r.Subscriber, b), amount})
 	}
 	slices.SortFunc(all, func(a, b value) int { return strings.Compare(a.identity, b.identity) })
+	return all
+}
+
+// contents returns what a reading holds: its values, and the keys of its roster.
+func contents(r providers.Reading) []string {
+	var all []string
+	for _, v := range values(r) {
+		all = append(all, fmt.Sprintf("%s = %v", v.identity, v.amount))
+	}
+	for _, s := range r.Roster {
+		all = append(all, "source "+s.Describe().Key)
+	}
+	slices.Sort(all)
 	return all
 }
 
@@ -109,118 +134,44 @@ func (w *world) sound(r providers.Reading, sent map[float64]bool, in ...any) {
 			require.True(w.t, sent[v.amount], "%v was never sent: %v", v, in)
 		}
 	}
-	if r.Balance != nil {
-		require.NotEmpty(w.t, r.Balance.Currency, fmt.Sprint(in...))
+	for _, b := range r.Balances {
+		require.NotEmpty(w.t, b.Currency, about(in))
 	}
 	for _, p := range r.Prices {
-		require.Contains(w.t, []providers.Direction{providers.Outbound, providers.Inbound}, p.Direction, fmt.Sprint(in...))
-		require.NotEmpty(w.t, p.Currency, fmt.Sprint(in...))
+		require.Contains(w.t, []providers.Direction{providers.Outbound, providers.Inbound}, p.Direction, about(in))
+		require.NotEmpty(w.t, p.Currency, about(in))
 	}
-	for _, b := range r.Balances {
+	for _, b := range r.SubscriberBalances {
 		require.True(w.t, (b.Currency == "") != (b.Unit == ""), "either currency or unit: %+v %v", b, in)
-		require.NotEmpty(w.t, r.Subscriber, fmt.Sprint(in...))
+		require.NotEmpty(w.t, r.Subscriber, about(in))
 	}
 	for reason, n := range r.Dropped {
-		require.Contains(w.t, providers.DropReasons(), reason, fmt.Sprint(in...))
-		require.GreaterOrEqual(w.t, n, 0, fmt.Sprint(in...))
+		require.Contains(w.t, providers.DropReasons(), reason, about(in))
+		require.GreaterOrEqual(w.t, n, 0, about(in))
 	}
-	require.Contains(w.t, []providers.Billing{"", providers.BillingUnknown, providers.BillingPrepaid, providers.BillingPostpaid}, r.Billing, fmt.Sprint(in...))
-	require.GreaterOrEqual(w.t, r.AskAfter, 0*timeout, fmt.Sprint(in...))
+	require.Contains(w.t, []providers.Billing{"", providers.BillingUnknown, providers.BillingPrepaid, providers.BillingPostpaid}, r.Billing, about(in))
+	require.GreaterOrEqual(w.t, r.AskAfter, 0*timeout, about(in))
 	w.hides(string(r.Kept))
 	distinct(w.t, r.Roster)
 }
 
-func distinct(t *testing.T, sources []providers.Source) {
+// whole checks that a reading has the contents of good, unless there is an error.
+func (w *world) whole(good, got providers.Reading, err error, in ...any) {
+	w.t.Helper()
+	if err != nil {
+		w.failure(err, in...)
+		return
+	}
+	require.Equal(w.t, contents(good), contents(got), about(in))
+}
+
+func distinct(t *T, sources []providers.Source) {
 	t.Helper()
 	seen := map[string]bool{}
 	for _, s := range sources {
-		require.NotEmpty(t, s.Key())
-		require.False(t, seen[s.Key()], "the key %q is there twice", s.Key())
-		seen[s.Key()] = true
+		key := s.Describe().Key
+		require.NotEmpty(t, key)
+		require.False(t, seen[key], "the key %q is there twice", key)
+		seen[key] = true
 	}
 }
-
-// numbers adds the numbers of a JSON text to sent, those in strings included.
-func numbers(body []byte, sent map[float64]bool) {
-	walk(decode(body), func(node any) {
-		var text string
-		switch node := node.(type) {
-		case json.Number:
-			text = string(node)
-		case string:
-			text = strings.TrimSpace(node)
-		}
-		if f, err := strconv.ParseFloat(text, 64); err == nil {
-			sent[f] = true
-		}
-	})
-}
-
-// decode returns the nodes of a JSON text; nil if it is none.
-func decode(body []byte) any {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	var root any
-	if d.Decode(&root) != nil {
-		return nil
-	}
-	return root
-}
-
-func walk(node any, visit func(node any)) {
-	visit(node)
-	switch node := node.(type) {
-	case []any:
-		for _, child := range node {
-			walk(child, visit)
-		}
-	case map[string]any:
-		for _, child := range node {
-			walk(child, visit)
-		}
-	}
-}
-
-// absent stands for a node that is left out.
-var absent any = struct{}{}
-
-// edit returns a copy of the tree with each node replaced by what change returns.
-// Nodes are visited in a fixed order, children after their parents were changed.
-func edit(node any, change func(node any) any) any {
-	switch node := change(node).(type) {
-	case []any:
-		edited := make([]any, 0, len(node))
-		for _, child := range node {
-			if child = edit(child, change); child != absent {
-				edited = append(edited, child)
-			}
-		}
-		return edited
-	case map[string]any:
-		edited := make(map[string]any, len(node))
-		keys := make([]string, 0, len(node))
-		for key := range node {
-			keys = append(keys, key)
-		}
-		slices.Sort(keys)
-		for _, key := range keys {
-			if child := edit(node[key], change); child != absent {
-				edited[key] = child
-			}
-		}
-		return edited
-	default:
-		return node
-	}
-}
-
-// encode is the opposite of decode. The text invalid becomes bytes that are no
-// UTF-8.
-func encode(t *testing.T, root any) []byte {
-	t.Helper()
-	body, err := json.Marshal(root)
-	require.NoError(t, err)
-	return bytes.ReplaceAll(body, []byte(invalid), []byte("\xff\xc0\xaf"))
-}
-
-const invalid = "invalid-UTF-8-goes-here"

@@ -1,54 +1,112 @@
 // Package providertest is the conformance suite of the contract in package
-// providers: every provider in the list passes it unchanged. It reads accounts
-// through the real request chain of internal/httpapi from a simulated API that
-// misbehaves in every way that is known from the field, in the fake time of
-// [testing/synctest].
+// providers: every provider passes it unchanged. It reads accounts through the
+// real chain, from the text of a configuration over the provider and
+// internal/httpapi to net/http, from a simulated API with all the faults that are
+// known from the field, in the fake time of [testing/synctest].
+//
+// A failed check shows the requests that the account sent, and the answers.
 package providertest
 
 import (
-	"net/http"
+	"fmt"
 	"testing"
 
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// Harness is what the suite has to know of a provider.
-type Harness struct {
-	Provider providers.Provider
-	// Config is what only the provider knows of an account's configuration: YAML
-	// with one key to a line, from the first column on. Secrets have to be unlike
-	// anything in answers. The fewer sources and rows there are, the quicker the
-	// suite.
-	Config string
-	// NewServer returns the simulated API in its best mood, with an account that
-	// Config fits and a good answer that is always the same. It is called in the
-	// bubble of the test.
-	NewServer func() http.Handler
-	// Values is the number of values that the good readings of all sources have
-	// together: balances, prices and balances of subscribers. It is more than 0.
-	Values int
+// Run runs the suite for each case.
+func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			for _, check := range checks {
+				t.Run(check.name, func(t *testing.T) {
+					if err := check.run(t, subject{p, c}); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+		})
+	}
 }
 
-// Run runs the suite.
-func Run(t *testing.T, h Harness) {
-	for name, scenario := range map[string]func(*testing.T, Harness){
-		"sources":           testSources,
-		"good answer":       testGoodAnswer,
-		"requests":          testRequests,
-		"credentials":       testCredentials,
-		"statuses":          testStatuses,
-		"rate limited":      testRateLimited,
-		"own rate limit":    testOwnRateLimit,
-		"hang":              testHang,
-		"cancel":            testCancel,
-		"faulty answers":    testFaultyAnswers,
-		"cut answers":       testCutAnswers,
-		"mutated answers":   testMutatedAnswers,
-		"repeated elements": testRepeatedElements,
-		"invalid UTF-8":     testInvalidUTF8,
-		"redirects":         testRedirects,
-		"secrets":           testSecrets,
-	} {
-		t.Run(name, func(t *testing.T) { scenario(t, h) })
+// subject is what the suite checks.
+type subject struct {
+	provider providers.Provider
+	simulate.Case
+}
+
+// opener opens a new world and returns it with the source that is checked. It ends
+// the worlds that were opened before.
+type opener func() (*world, providers.Source)
+
+// check is one part of the suite. One of its functions is set.
+type check struct {
+	name    string
+	account func(t *T, s subject)
+	// source checks one source of each type and kind, listed ones included.
+	source func(t *T, open opener)
+}
+
+var checks = []check{
+	{name: "sources", account: checkSources},
+	{name: "restore", source: checkRestore},
+	{name: "good answer", account: checkGoodAnswer},
+	{name: "requests", source: checkRequests},
+	{name: "gzip", source: checkGzip},
+	{name: "connections", source: checkConnections},
+	{name: "credentials", source: checkCredentials},
+	{name: "statuses", source: checkStatuses},
+	{name: "documented errors", source: checkDocumentedErrors},
+	{name: "long messages", source: checkLongMessages},
+	{name: "rate limited", source: checkRateLimited},
+	{name: "own rate limit", account: checkOwnRateLimit},
+	{name: "hang", source: checkHang},
+	{name: "cancel", source: checkCancel},
+	{name: "redirects", source: checkRedirects},
+	{name: "secrets", source: checkSecrets},
+	{name: "faulty answers", source: checkFaultyAnswers},
+	{name: "not whole", source: checkNotWhole},
+	{name: "cut answers", source: checkCutAnswers},
+	{name: "mutated answers", source: checkMutatedAnswers},
+	{name: "drifted answers", source: checkDriftedAnswers},
+	{name: "keys that differ in case", source: checkKeysThatDifferInCase},
+	{name: "one bad row", source: checkOneBadRow},
+	{name: "repeated rows", account: checkRepeatedRows},
+	{name: "promised rows", source: checkPromisedRows},
+	{name: "endless lists", source: checkEndlessLists},
+	{name: "another answer", account: checkAnotherAnswer},
+	{name: "invalid UTF-8", source: checkInvalidUTF8},
+}
+
+// run returns what the check finds wrong; nil if the provider conforms.
+func (c check) run(t *testing.T, s subject) error {
+	t.Helper()
+	if c.account != nil {
+		return bubble(t, func(t *T) { c.account(t, s) })
 	}
+	var keys []string
+	err := bubble(t, func(t *T) {
+		seen := map[string]bool{}
+		for _, source := range newWorld(t, s, options{}).sources() {
+			d := source.Describe()
+			if sort := fmt.Sprintf("%T %s %t", source, d.Kind, d.Lists); !seen[sort] {
+				seen[sort] = true
+				keys = append(keys, d.Key)
+			}
+		}
+	})
+	for _, key := range keys {
+		if err != nil {
+			break
+		}
+		err = bubble(t, func(t *T) {
+			c.source(t, func() (*world, providers.Source) {
+				t.close()
+				w := newWorld(t, s, options{})
+				return w, w.source(key)
+			})
+		})
+	}
+	return err
 }

@@ -5,17 +5,18 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
+	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/httpapi"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
@@ -24,100 +25,146 @@ import (
 )
 
 const (
-	host    = "api.test"
-	baseURL = "https://" + host
+	host = "api.test" // of the base URL; the others are below it
 	// timeout is that of one request; no other time in the suite is the same.
-	timeout = 7 * time.Second
+	timeout  = 7 * time.Second
+	interval = time.Minute
+	maxAge   = time.Hour
 )
 
 // generous lets everything through.
 var generous = quota.Limit{Requests: 1_000_000, Per: time.Second, Burst: 1_000_000}
 
-// world is one opened account with its simulated network.
-type world struct {
-	t       *testing.T
-	config  providers.Config
-	account providers.Account
-	gate    *httpapi.Gate
-	http    *spy
-	log     *bytes.Buffer
-
-	faults    *simulate.Switch   // in front of the API
-	requests  *simulate.Recorder // of everything that arrives at the API
-	elsewhere *simulate.Recorder // of everything that arrives at other places
-	observed  observer
-	network   simulate.Network
+// options of a world.
+type options struct {
+	limit quota.Limit // zero is generous
+	https bool        // rather than http, which is a hundred times as fast
 }
 
-// newWorld opens an account that nothing has been read of. It has to be called in
-// a bubble.
-func newWorld(t *testing.T, h Harness, limit quota.Limit) *world {
+// world is one opened account with its simulated network.
+type world struct {
+	t       *T
+	subject subject
+	api     simulate.Account
+	account *config.Account
+	checked providers.Account
+	opened  []providers.Source
+	gate    *gate.Gate
+	http    *spy
+	log     bytes.Buffer
+
+	network   simulate.Network
+	transport http.RoundTripper
+	faults    *simulate.Switch  // in front of the API
+	requests  simulate.Recorder // of everything that arrives at the API
+	elsewhere simulate.Recorder // of everything that arrives at other hosts
+	observed  observer
+	mu        sync.Mutex
+	exchanges []*exchange
+	mark      int // of exchanges: where spoil or spoilOne was called
+}
+
+// newWorld opens an account that has sent nothing. It has to be called in a bubble.
+func newWorld(t *T, s subject, o options) *world {
 	t.Helper()
-	w := &world{t: t, log: &bytes.Buffer{}, requests: &simulate.Recorder{}, elsewhere: &simulate.Recorder{}}
-	w.faults = simulate.NewSwitch(h.NewServer())
-	w.network.Handle(host+":443", w.requests.Wrap(w.faults))
-	for _, other := range []string{host + ":80", host + ":8443", "elsewhere.test"} {
-		w.network.Handle(other, w.elsewhere.Wrap(w.faults))
+	w := &world{t: t, subject: s, api: s.Open(nil)}
+	t.worlds = append(t.worlds, w)
+	servers := map[string]http.Handler{}
+	w.faults = simulate.NewSwitch(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		servers[strings.ToLower(r.Host)].ServeHTTP(rw, r)
+	}))
+	port, scheme := ":80", "http://"
+	if o.https {
+		port, scheme = ":443", "https://"
+	}
+	lines := []string{"base_url: " + scheme + host, "timeout: " + timeout.String()}
+	if o.https {
+		lines = append(lines, "http: {tls_config: {ca: "+strconv.Quote(simulate.CA())+"}}")
+	}
+	if s.provider.Hosts != nil {
+		lines = append(lines, "hosts:")
+	}
+	for name, server := range w.api.Hosts {
+		at := host
+		if name != "" {
+			at = name + "." + host
+			lines = append(lines, "  "+name+": "+scheme+at)
+		}
+		servers[at] = server
+		w.network.Handle(at+port, w.requests.Wrap(w.recorded(w.faults)))
+	}
+	for _, other := range []string{host + ":8443", "elsewhere.test", host + map[bool]string{true: ":80", false: ":443"}[o.https]} {
+		w.network.Handle(other, w.elsewhere.Wrap(w.recorded(simulate.Body("{}")(nil))))
 	}
 
-	keys := []string{"base_url: " + baseURL, "timeout: " + timeout.String()}
-	account, _ := Parse(t, h.Provider, "conformance", ".", append(keys, strings.Split(strings.TrimSpace(h.Config), "\n")...)...)
+	w.account, _ = Parse(t, s.provider, "conformance", ".", append(lines, w.api.Lines(interval, maxAge)...)...)
 	var err error
-	w.config, err = h.Provider.Configure(account.Section)
+	w.checked, err = s.provider.Configure(w.account.Section)
 	require.NoError(t, err)
-	w.gate = httpapi.NewGate(limit, w.config.Secrets()...)
+	if o.limit == (quota.Limit{}) {
+		o.limit = generous
+	}
+	w.gate = gate.New("id", o.limit, &records{})
+	w.transport, err = httpapi.NewTransport(w.account.Name, w.account.HTTP, w.network.DialContext)
+	require.NoError(t, err)
+	hosts := map[string]*url.URL{"": w.account.BaseURL}
+	for name, u := range w.account.Hosts {
+		hosts[name] = u
+	}
 	w.http = &spy{logins: map[string]bool{}, next: httpapi.New(httpapi.Options{
-		Provider:  h.Provider.Name,
-		Account:   account.Name,
-		BaseURL:   account.BaseURL,
-		Timeout:   account.Timeout,
-		Transport: &w.network,
+		Provider:  s.provider.Name,
+		Account:   w.account.Name,
+		Hosts:     hosts,
+		Header:    w.account.Header,
+		Timeout:   w.account.Timeout,
+		Transport: w.transport,
 		Gate:      w.gate,
 		Slots:     httpapi.NewSlots(1),
-		Mask:      secret.NewMask(w.config.Secrets()...),
+		Mask:      secret.NewMask(w.checked.Secrets...),
 		Observer:  &w.observed,
-		Logger:    log.NewLogfmtLogger(log.NewSyncWriter(w.log)),
+		Logger:    log.NewLogfmtLogger(log.NewSyncWriter(&w.log)),
 	})}
-	w.account, err = w.config.Open(providers.Env{Account: account.Name, HTTP: w.http, Warn: func(string, ...any) {}})
+	w.opened, err = w.checked.Open(providers.Env{Account: w.account.Name, HTTP: w.http, Warn: func(string, ...any) {}})
 	require.NoError(t, err)
 	return w
 }
 
-// each runs scenario for each source of the account, those found by others
-// included, in a bubble of its own. open returns the source in a new world of its
-// own each time.
-func each(t *testing.T, h Harness, scenario func(t *testing.T, open func() (*world, providers.Source))) {
-	t.Helper()
-	var keys []string
-	synctest.Test(t, func(t *testing.T) {
-		for _, s := range newWorld(t, h, generous).sources() {
-			keys = append(keys, s.Key())
-		}
-	})
-	for _, key := range keys {
-		t.Run(key, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				scenario(t, func() (*world, providers.Source) {
-					w := newWorld(t, h, generous)
-					return w, w.source(key)
-				})
-			})
-		})
-	}
+func (w *world) close() {
+	(&http.Client{Transport: w.transport}).CloseIdleConnections()
+	w.network.Close()
+}
+
+// records is the store of one gate.
+type records struct {
+	mu     sync.Mutex
+	record quota.Account
+}
+
+// Update implements [gate.Updater].
+func (r *records) Update(_ context.Context, _ string, change func(quota.Account, time.Time) quota.Account) (quota.Account, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.record = change(r.record, time.Now())
+	return r.record, nil
+}
+
+// fetch reads a source that must succeed.
+func (w *world) fetch(s providers.Source) providers.Reading {
+	w.t.Helper()
+	reading, err := s.Fetch(w.t.Context())
+	require.NoError(w.t, err, s.Describe().Key)
+	return reading
 }
 
 // source returns the source with a key. It asks only if the source has to be found
 // by another one.
 func (w *world) source(key string) providers.Source {
 	w.t.Helper()
-	for _, s := range w.account.Sources() {
-		if s.Key() == key {
-			return s
-		}
-	}
-	for _, s := range w.sources() {
-		if s.Key() == key {
-			return s
+	for _, all := range []func() []providers.Source{func() []providers.Source { return w.opened }, w.sources} {
+		for _, s := range all() {
+			if s.Describe().Key == key {
+				return s
+			}
 		}
 	}
 	require.Fail(w.t, "a source is gone", key)
@@ -128,14 +175,11 @@ func (w *world) source(key string) providers.Source {
 func (w *world) sources() []providers.Source {
 	w.t.Helper()
 	var all []providers.Source
-	for _, s := range w.account.Sources() {
+	for _, s := range w.opened {
 		all = append(all, s)
-		if _, ok := s.(providers.Lister); !ok {
-			continue
+		if s.Describe().Lists {
+			all = append(all, w.fetch(s).Roster...)
 		}
-		reading, err := s.Fetch(w.t.Context())
-		require.NoError(w.t, err)
-		all = append(all, reading.Roster...)
 	}
 	return all
 }
@@ -160,8 +204,7 @@ var places = []where{{"data", false, false}, {"data after a good answer", false,
 func (w *world) spoil(s providers.Source, at where, fault simulate.Fault) {
 	w.t.Helper()
 	if at.warm {
-		_, err := s.Fetch(w.t.Context())
-		require.NoError(w.t, err)
+		w.fetch(s)
 	}
 	rule := simulate.Rule{Fault: fault}
 	if !at.logins {
@@ -169,6 +212,7 @@ func (w *world) spoil(s providers.Source, at where, fault simulate.Fault) {
 	}
 	w.faults.Add(rule)
 	w.requests.Reset()
+	w.mark = len(w.exchanges)
 }
 
 // sent returns how many requests arrived, requests for tokens apart.
@@ -187,15 +231,15 @@ func (w *world) sent() (data, logins int) {
 // be had, the requests for these, and the rest of a fetch.
 func (w *world) bounded(s providers.Source, in ...any) {
 	w.t.Helper()
-	require.LessOrEqual(w.t, w.requests.Len(), s.Requests()+4, fmt.Sprint(in...))
+	require.LessOrEqual(w.t, w.requests.Len(), s.Describe().Requests+4, about(in))
 }
 
 // secrets returns the secrets of the account, tokens included. Very short ones, as
-// faulty answers may have for a token, turn up by chance.
+// faulty answers may have for a token, occur by chance.
 func (w *world) secrets() []string {
 	w.t.Helper()
 	secrets := w.http.tokens()
-	for _, v := range w.config.Secrets() {
+	for _, v := range w.checked.Secrets {
 		text, err := v.Get()
 		require.NoError(w.t, err)
 		secrets = append(secrets, text)
@@ -203,57 +247,52 @@ func (w *world) secrets() []string {
 	return slices.DeleteFunc(secrets, func(s string) bool { return len(s) < recognisable })
 }
 
-// rewriting returns a fault that changes the good body of an answer.
+// rewriting returns a fault that changes the body of a good answer.
 func rewriting(change func(body []byte) []byte) simulate.Fault {
-	return intercepting(func(w http.ResponseWriter, r *http.Request, body []byte) {
-		simulate.Body(string(change(body)))(nil).ServeHTTP(w, r)
+	return simulate.Rewrite(func(_ *http.Request, a simulate.Answer) simulate.Answer {
+		a.Body = change(bytes.TrimSpace(a.Body))
+		return a
 	})
-}
-
-// intercepting returns a fault that gets the good body of an answer to answer with.
-func intercepting(answer func(w http.ResponseWriter, r *http.Request, body []byte)) simulate.Fault {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			good := httptest.NewRecorder()
-			next.ServeHTTP(good, r)
-			answer(w, r, bytes.TrimSpace(good.Body.Bytes()))
-		})
-	}
 }
 
 // answer is a good answer to one of the requests of a fetch.
 type answer struct {
+	*exchange
 	login bool
 	nth   int // of its sort, counted from 0
-	body  []byte
 }
 
 // String names the answer.
 func (a answer) String() string {
-	if a.login {
-		return fmt.Sprintf("login %d", a.nth)
-	}
-	return fmt.Sprintf("data %d", a.nth)
+	return fmt.Sprintf("%s (%s %d)", a.request, map[bool]string{true: "login", false: "data"}[a.login], a.nth)
 }
 
 // answers returns the good answers to the requests of a source's first fetch.
-func answers(open func() (*world, providers.Source)) []answer {
-	w, s := open()
+func (w *world) answers(s providers.Source) []answer {
+	w.t.Helper()
+	before := len(w.exchanges)
+	w.fetch(s)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var all []answer
 	count := map[bool]int{}
-	w.faults.Set(intercepting(func(rw http.ResponseWriter, r *http.Request, body []byte) {
-		login := w.isLogin(r)
-		all = append(all, answer{login, count[login], body})
+	for _, e := range w.exchanges[before:] {
+		login := w.http.isLogin(e.path)
+		all = append(all, answer{e, login, count[login]})
 		count[login]++
-		simulate.Body(string(body))(nil).ServeHTTP(rw, r)
-	}))
-	_, err := s.Fetch(w.t.Context())
-	require.NoError(w.t, err)
+	}
 	return all
+}
+
+// dataAnswers is answers without logins.
+func (w *world) dataAnswers(s providers.Source) []answer {
+	w.t.Helper()
+	return slices.DeleteFunc(w.answers(s), func(a answer) bool { return a.login })
 }
 
 // spoilOne makes the request that is answered by a meet a fault, and no other.
 func (w *world) spoilOne(a answer, fault simulate.Fault) {
+	w.mark = len(w.exchanges)
 	var mu sync.Mutex
 	count := 0
 	w.faults.Add(simulate.Rule{Fault: fault, Match: func(r *http.Request) bool {
@@ -267,7 +306,7 @@ func (w *world) spoilOne(a answer, fault simulate.Fault) {
 	}})
 }
 
-// spy notes what a provider sends.
+// spy records what a provider sends.
 type spy struct {
 	next providers.HTTP
 
@@ -277,6 +316,7 @@ type spy struct {
 	large  bool // the last call was
 }
 
+// Do implements [providers.HTTP].
 func (s *spy) Do(ctx context.Context, call providers.Call) error {
 	s.mu.Lock()
 	s.large = call.Large
@@ -287,6 +327,7 @@ func (s *spy) Do(ctx context.Context, call providers.Call) error {
 	return s.next.Do(ctx, call)
 }
 
+// Mask implements [providers.HTTP].
 func (s *spy) Mask(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -303,16 +344,17 @@ func (s *spy) isLogin(path string) bool {
 func (s *spy) tokens() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]string(nil), s.masked...)
+	return slices.Clone(s.masked)
 }
 
+// maxBody is the bound of the last call, as package providers documents it.
 func (s *spy) maxBody() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.large {
-		return httpapi.MaxLargeBody
+		return 64 << 20
 	}
-	return httpapi.MaxBody
+	return 1 << 20
 }
 
 // observer counts the requests that were sent.
@@ -321,6 +363,7 @@ type observer struct {
 	count int
 }
 
+// Request implements [httpapi.Observer].
 func (o *observer) Request(string, string, string, time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
 )
@@ -56,7 +55,7 @@ func TestRenewalBeforeTheEnd(t *testing.T) {
 		time.Minute:         48 * time.Second,
 		10 * time.Minute:    8 * time.Minute,
 		time.Hour:           58 * time.Minute,
-		90 * 24 * time.Hour: 15*24*time.Hour - 2*time.Minute, // no longer than a refresh token
+		90 * 24 * time.Hour: 24*time.Hour - 2*time.Minute,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := open(t, yeastarsim.Options{AccessLife: life, RefreshLife: 1000 * time.Hour})
@@ -136,6 +135,9 @@ func TestRefusedCredentials(t *testing.T) {
 					e := p.fails(t)
 					require.Equal(t, providers.ReasonAuth, e.Reason, e)
 					p.sent(t, &seen, 1, 0, 0)
+					require.ErrorIs(t, p.fails(t), providers.ErrNotAsked)
+					p.sent(t, &seen, 0, 0, 0)
+					p.block(false)
 				}
 				p.sim.Change(func(o *yeastarsim.Options) { o.ClientSecret = "" })
 				p.reads(t, 675.24)
@@ -166,12 +168,16 @@ func TestNoLoop(t *testing.T) {
 		p.sim.Fail(yeastarsim.BalancePath, yeastarsim.Fault{Status: 401})
 
 		require.Equal(t, providers.ReasonAuth, p.fails(t).Reason)
-		p.sent(t, &seen, 1, 1, 3) // the token at hand, a refreshed one, one of a login
+		p.sent(t, &seen, 1, 1, 3) // the current token, a refreshed one, one from a login
 		for range 3 {
+			require.ErrorIs(t, p.fails(t), providers.ErrNotAsked)
+			p.sent(t, &seen, 0, 0, 0)
+			p.block(false)
 			require.Equal(t, providers.ReasonAuth, p.fails(t).Reason)
 			p.sent(t, &seen, 1, 0, 1)
 		}
 		p.sim.Fail(yeastarsim.BalancePath, yeastarsim.Fault{})
+		p.block(false)
 		p.reads(t, 675.24)
 		p.sent(t, &seen, 1, 0, 1)
 	})
@@ -192,7 +198,7 @@ func TestRefreshThatFails(t *testing.T) {
 				if !atOnce {
 					e := p.fails(t)
 					require.Equal(t, providers.ReasonUnavailable, e.Reason)
-					require.Contains(t, e.Message, "refreshing the token: ")
+					require.Contains(t, e.Message, "requesting a token: Yeastar is unavailable")
 					p.sent(t, &seen, 0, 1, 0)
 					p.reads(t, 675.24)
 					p.sent(t, &seen, 1, 0, 1)
@@ -230,7 +236,7 @@ func TestOneRenewalForManyCallers(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
-		p.faults.Set(simulate.Delay(time.Second))
+		p.delay = time.Second
 		var seen yeastarsim.Counters
 		require.Equal(t, [20]error{}, fetchAll(p, t.Context()))
 		p.sent(t, &seen, 1, 0, 20)
@@ -256,7 +262,7 @@ func TestOneRenewalForManyCallers(t *testing.T) {
 func TestCallersThatLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
-		p.faults.Set(simulate.Delay(10 * time.Second))
+		p.delay = 10 * time.Second
 		first, leave := context.WithCancel(t.Context())
 		second, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -277,7 +283,7 @@ func TestCallersThatLeave(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
-		p.faults.Set(simulate.Delay(10 * time.Second))
+		p.delay = 10 * time.Second
 		var wg sync.WaitGroup
 		wg.Go(func() { _, _ = p.source.Fetch(t.Context()) })
 		synctest.Wait()
@@ -327,15 +333,16 @@ func TestTokenThatCannotBeSent(t *testing.T) {
 func TestTokensAreMasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
-		p.faults.Add(simulate.Rule{
-			Match: func(r *http.Request) bool { return r.URL.Path == yeastarsim.BalancePath },
-			Fault: func(http.Handler) http.Handler {
-				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					w.WriteHeader(http.StatusBadRequest)
-					_, _ = fmt.Fprintf(w, `{"code":"no","detailMessage":%q}`, r.Header.Get("Authorization"))
-				})
-			},
-		})
-		require.Equal(t, `reading the balance: the provider answered with HTTP status 400, code "no": Bearer <secret>`, p.fails(t).Message)
+		p.wrap = func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != yeastarsim.BalancePath {
+					next.ServeHTTP(w, r)
+					return
+				}
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(w, `{"code":"no","detailMessage":%q}`, r.Header.Get("Authorization"))
+			})
+		}
+		require.Equal(t, `Yeastar refuses the request as invalid (HTTP status 400, code no): "Bearer <secret>"`, p.fails(t).Message)
 	})
 }

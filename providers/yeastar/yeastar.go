@@ -1,22 +1,24 @@
 // Package yeastar reads the balance of an account of the Yeastar Partner Portal:
 //
-//	token (token.go) → request (balance.go) → body (wire.go, errors.go) → domain
+//	settings (yeastar.go) → request (balance.go) → answer (answer.go) → domain
 //
-// The documentation is thin, so an answer is judged by its body first and by its
-// HTTP status second, and every form that can be expected is accepted:
+// The documentation does not describe errors, so the body of an answer decides
+// before its HTTP status, and every likely form is accepted:
 // https://help.yeastar.com/en/pp-ptr/developer-guide/query-account-balance.html
 package yeastar
 
 import (
-	"context"
+	"strings"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
-// Provider is the Yeastar Partner Portal API. No rate limit of it is documented.
-// For its base URL see
+// Provider is the Yeastar Partner Portal API. It has no documented rate limit. Its
+// base URL is from
 // https://help.yeastar.com/en/pp-ptr/developer-guide/request-structure.html.
 var Provider = providers.Provider{
 	Name:      "yeastar",
@@ -25,27 +27,47 @@ var Provider = providers.Provider{
 	Configure: configure,
 }
 
-// userAgent is the value that the documentation shows for the header User-Agent,
-// which it requires. No other value is known to be accepted.
-const userAgent = "OpenAPI"
-
-// account is an opened account.
-type account struct {
-	sources []providers.Source
+// settings are the keys of an account that only this provider knows.
+type settings struct {
+	ClientID     string        `yaml:"client_id"`
+	ClientSecret *secret.Value `yaml:"client_secret"`
+	Currency     string        `yaml:"currency"` // of the balance; the API does not return it
+	Balance      kit.Balance   `yaml:"balance"`
 }
 
-// Sources implements [providers.Account].
-func (a *account) Sources() []providers.Source { return a.sources }
-
-// send sends a call for what, and says so in its error.
-func send(ctx context.Context, http providers.HTTP, what string, call providers.Call) error {
-	call.Header.Set("User-Agent", userAgent)
-	call.Check = check
-	err := http.Do(ctx, call)
-	if err == nil {
-		return nil
+func configure(section providers.Section) (providers.Account, error) {
+	s := settings{Balance: kit.NewBalance()}
+	if err := section.Decode(&s); err != nil {
+		return providers.Account{}, err
 	}
-	e := *providers.AsError(err)
-	e.Message = what + ": " + e.Message
-	return &e
+	s.Currency = strings.TrimSpace(s.Currency)
+	var err error
+	switch {
+	case s.ClientID == "":
+		err = section.Errorf("client_id", "is required: the Client ID from System > API of the Partner Portal")
+	case s.ClientSecret == nil:
+		err = section.Errorf("client_secret", "is required; set client_secret or client_secret_file")
+	case s.Currency == "":
+		err = section.Errorf("currency", "is required, because the API does not return it: the currency of the balance, such as USD")
+	case !s.Balance.Enabled:
+		err = section.Errorf("balance.enabled", "the balance is turned off, so there is nothing to read")
+	default:
+		err = s.Balance.Check(section, "balance")
+	}
+	if err != nil {
+		return providers.Account{}, err
+	}
+	if code, ok := kit.Currency(s.Currency); ok {
+		s.Currency = code
+	} else {
+		section.Warnf("currency", "%q is no ISO 4217 code such as USD; the label has it as it is", s.Currency)
+	}
+	return providers.Account{
+		Parts:    []providers.Part{s.Balance.Domain()},
+		Secrets:  []*secret.Value{s.ClientSecret},
+		Identity: s.ClientID,
+		Open: func(env providers.Env) ([]providers.Source, error) {
+			return []providers.Source{newBalance(env.HTTP, s)}, nil
+		},
+	}, nil
 }

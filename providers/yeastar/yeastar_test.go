@@ -1,26 +1,26 @@
 package yeastar_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
-	"net/url"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
-	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
-	"github.com/balance-exporter/balance_exporter/internal/httpapi"
-	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
-	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
-	"github.com/balance-exporter/balance_exporter/providers/providertest"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
 )
@@ -30,22 +30,111 @@ const (
 	clientSecret = "the-client-secret"
 )
 
-// parse returns the account of a configuration that has only the provider's keys,
-// each on a line.
-func parse(t testing.TB, keys ...string) (*config.Account, *config.File) {
+// sound are the keys of a configuration without fault, each on a line.
+var sound = []string{"client_id: " + clientID, "client_secret: " + clientSecret, "currency: usd"}
+
+// configure returns the account of a configuration file that has only the given
+// keys of the provider, with the warnings about it.
+func configure(t testing.TB, keys ...string) (providers.Account, []string, error) {
 	t.Helper()
-	return providertest.Parse(t, yeastar.Provider, "a", ".", keys...)
+	text := "accounts:\n  - name: a\n    provider: yeastar\n    " + strings.Join(keys, "\n    ") + "\n"
+	empty := func(string) (string, bool) { return "", false }
+	file, err := config.Parse("balance_exporter.yml", ".", []byte(text), empty, []providers.Provider{yeastar.Provider})
+	require.NoError(t, err)
+	account, err := yeastar.Provider.Configure(file.Accounts[0].Section)
+	return account, file.Warnings, err
 }
 
-// sound are the keys of a configuration without fault.
-var sound = []string{"client_id: " + clientID, "client_secret: " + clientSecret, "currency: usd"}
+// chain is a request chain without a network. Like the real one it blocks the
+// account when credentials are refused for good.
+type chain struct {
+	server http.Handler
+	mask   *secret.Mask
+
+	mu      sync.Mutex
+	wrap    func(http.Handler) http.Handler // nil: none
+	delay   time.Duration
+	blocked bool
+}
+
+func (c *chain) Mask(text string) { c.mask.Add(text) }
+
+func (c *chain) Do(ctx context.Context, call providers.Call) error {
+	c.mu.Lock()
+	server, blocked := c.server, c.blocked
+	if c.wrap != nil {
+		server = c.wrap(server)
+	}
+	c.mu.Unlock()
+	if blocked {
+		return providers.Errorf(providers.ReasonAuth, "%w", providers.ErrNotAsked)
+	}
+	method := call.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	r := httptest.NewRequestWithContext(ctx, method, "https://openapi.test"+call.Path, bytes.NewReader(call.Body))
+	for key, values := range call.Header {
+		r.Header[key] = values
+	}
+	if call.Authorize != nil {
+		header, err := call.Authorize()
+		if err != nil {
+			return err
+		}
+		for key, values := range header {
+			r.Header[key] = values
+		}
+	}
+	select {
+	case <-time.After(c.delay):
+	case <-ctx.Done():
+		return providers.Errorf(providers.ReasonTimeout, "no answer: %w", context.Cause(ctx))
+	}
+	w := httptest.NewRecorder()
+	server.ServeHTTP(w, r)
+	err := call.Parse(answer(w.Code, w.Body.Bytes(), c.mask))
+	if err == nil {
+		return nil
+	}
+	var e *providers.Error
+	if !errors.As(err, &e) {
+		e = providers.Errorf(providers.ReasonBadResponse, "%w", err)
+	}
+	if e.Reason == providers.ReasonAuth && (call.Renewable == nil || !call.Renewable()) {
+		c.block(true)
+	}
+	return e
+}
+
+func (c *chain) block(blocked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.blocked = blocked
+}
+
+// answer returns an answer that quotes as the real chain does.
+func answer(status int, body []byte, mask *secret.Mask) providers.Answer {
+	return providers.Answer{Status: status, Body: body, Quote: func(text string, limit int) string {
+		text = strings.Map(func(r rune) rune {
+			if !unicode.IsPrint(r) {
+				return ' '
+			}
+			return r
+		}, mask.String(text))
+		runes := []rune(strings.Join(strings.Fields(text), " "))
+		if len(runes) > limit {
+			return string(runes[:limit-1]) + "…"
+		}
+		return string(runes)
+	}}
+}
 
 // partner is an opened account of a simulated API.
 type partner struct {
+	*chain
 	sim    *yeastarsim.Server
-	faults *simulate.Switch
 	source providers.Source
-	gate   *httpapi.Gate
 }
 
 func open(t *testing.T, options yeastarsim.Options, keys ...string) *partner {
@@ -57,41 +146,23 @@ func open(t *testing.T, options yeastarsim.Options, keys ...string) *partner {
 	if options.Balance == "" {
 		options.Balance = "675.24"
 	}
-	p := &partner{sim: yeastarsim.New(options)}
-	p.faults = simulate.NewSwitch(p.sim)
-
-	account, _ := parse(t, keys...)
-	cfg, err := yeastar.Provider.Configure(account.Section)
+	account, _, err := configure(t, keys...)
 	require.NoError(t, err)
-	p.gate = httpapi.NewGate(quota.Limit{Requests: 1000, Per: time.Second, Burst: 1000}, cfg.Secrets()...)
-	opened, err := cfg.Open(providers.Env{Account: "a", HTTP: httpapi.New(httpapi.Options{
-		Provider:  "yeastar",
-		Account:   "a",
-		BaseURL:   &url.URL{Scheme: "https", Host: "openapi.test"},
-		Timeout:   30 * time.Second,
-		Transport: simulate.Transport(p.faults),
-		Gate:      p.gate,
-		Slots:     httpapi.NewSlots(1),
-		Mask:      secret.NewMask(cfg.Secrets()...),
-		Observer:  ignoring{},
-		Logger:    log.NewNopLogger(),
-	})})
+	sim := yeastarsim.New(options)
+	p := &partner{sim: sim, chain: &chain{server: sim, mask: secret.NewMask(account.Secrets...)}}
+	sources, err := account.Open(providers.Env{Account: "a", HTTP: p.chain})
 	require.NoError(t, err)
-	require.Len(t, opened.Sources(), 1)
-	p.source = opened.Sources()[0]
+	require.Len(t, sources, 1)
+	p.source = sources[0]
 	return p
 }
 
-type ignoring struct{}
-
-func (ignoring) Request(string, string, string, time.Duration) {}
-
-// reads checks that the balance can be had.
+// reads checks that the balance can be read.
 func (p *partner) reads(t *testing.T, want float64) {
 	t.Helper()
 	reading, err := p.source.Fetch(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, providers.Reading{Balance: &providers.Balance{Amount: want, Currency: "USD"}}, reading)
+	require.Equal(t, providers.Reading{Balances: []providers.Balance{{Amount: want, Currency: "USD"}}}, reading)
 }
 
 // fails returns the error of a fetch.
@@ -131,16 +202,15 @@ func TestDocumentedBodies(t *testing.T) {
 		Reading string
 		Error   string
 	}
-	reading, err := json.Marshal(providers.Reading{Balance: &providers.Balance{Amount: 675.24, Currency: "USD"}})
+	reading, err := json.Marshal(providers.Reading{Balances: []providers.Balance{{Amount: 675.24, Currency: "USD"}}})
 	require.NoError(t, err)
-	const http200 = "reading the balance: the provider answered with HTTP status 200"
 	for name, want := range map[string]outcome{
 		"balance":           {Reading: string(reading)},
-		"token":             {Error: `bad_response: reading the balance: reading the answer: balance: "accountBalance" is missing or is no number`},
-		"orders":            {Error: `bad_response: reading the balance: reading the answer: balance: "accountBalance" is missing or is no number`},
-		"error-parameter":   {Error: "bad_request: " + http200 + `, status 400, code "parameter_validation_failed": grant_type must not be blank (id 7a11)`},
-		"error-token":       {Error: "auth: " + http200 + `, status 401, code "invalid_token": Access token expired (id 7a12)`},
-		"error-token-oauth": {Error: "auth: " + http200 + `, code "invalid_token": Access token expired`},
+		"token":             {Error: `bad_response: "accountBalance" is missing or not a number`},
+		"orders":            {Error: `bad_response: "accountBalance" is missing or not a number`},
+		"error-parameter":   {Error: `bad_request: Yeastar refuses the request as invalid (HTTP status 200, code 400 parameter_validation_failed): "grant_type must not be blank" (id 7a11)`},
+		"error-token":       {Error: `auth: Yeastar refuses the credentials (HTTP status 200, code 401 invalid_token): "Access token expired" (id 7a12)`},
+		"error-token-oauth": {Error: `auth: Yeastar refuses the credentials (HTTP status 200, code invalid_token): "Access token expired"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -165,19 +235,20 @@ func TestDocumentedToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := open(t, yeastarsim.Options{})
 		p.sim.Fail(yeastarsim.TokenPath, yeastarsim.Fault{Body: sample(t, "token")})
-		var authorization, agent, accept string
-		p.faults.Set(func(next http.Handler) http.Handler {
+		var sent []http.Header
+		p.wrap = func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				authorization, agent, accept = r.Header.Get("Authorization"), r.Header.Get("User-Agent"), r.Header.Get("Accept")
+				sent = append(sent, r.Header)
 				require.NotContains(t, r.RequestURI, "secret")
 				next.ServeHTTP(w, r)
 			})
-		})
+		}
 		p.sim.Fail(yeastarsim.BalancePath, yeastarsim.Fault{Body: sample(t, "balance")})
 		p.reads(t, 675.24)
-		require.Equal(t, "Bearer eyJ.a.x", authorization)
-		require.Equal(t, "OpenAPI", agent)
-		require.Equal(t, "application/json", accept)
+		require.Equal(t, []http.Header{
+			{"User-Agent": {"OpenAPI"}, "Content-Type": {"application/x-www-form-urlencoded"}},
+			{"User-Agent": {"OpenAPI"}, "Authorization": {"Bearer eyJ.a.x"}},
+		}, sent)
 	})
 }
 
@@ -210,6 +281,15 @@ func TestSuccessIsAgreed(t *testing.T) {
 		"null status":              {200, `{"code":"success","status":null,"result":{"accountBalance":1}}`, ""},
 		"status as text":           {200, `{"code":"SUCCESS","status":"200","result":{"accountBalance":1}}`, ""},
 		"status 201":               {201, `{"code":"Success","status":201,"result":{"accountBalance":1}}`, ""},
+		"keys in another case":     {200, `{"code":"success","CODE":"no","status":200,"Status":500,"result":{"accountBalance":1,"accountbalance":0},"RESULT":{}}`, ""},
+		"keys in another case 2":   {200, `{"RESULT":{},"Status":500,"status":200,"result":{"AccountBalance":0,"accountBalance":1},"CODE":"no","code":"success"}`, ""},
+		"HTTP status 202":          {202, `{"code":"success","result":{"accountBalance":1}}`, providers.ReasonBadResponse},
+		"status 202":               {200, `{"code":"success","status":202,"result":{"accountBalance":1}}`, providers.ReasonBadResponse},
+		"no body":                  {200, ` `, providers.ReasonBadResponse},
+		"an empty object":          {200, `{}`, providers.ReasonBadResponse},
+		"a list":                   {200, `[]`, providers.ReasonBadResponse},
+		"a cut body":               {200, `{"code":"success","result":{"accountBalance":1}`, providers.ReasonBadResponse},
+		"OAuth error with 200":     {200, `{"error":"rate_limit_exceeded"}`, providers.ReasonRateLimited},
 		"status of another type":   {200, `{"code":"success","status":{},"result":{"accountBalance":1}}`, providers.ReasonBadResponse},
 		"status 0":                 {200, `{"code":"success","status":0,"result":{"accountBalance":1}}`, providers.ReasonBadResponse},
 		"status 500":               {200, `{"code":"success","status":500,"result":{"accountBalance":1}}`, providers.ReasonUnavailable},
@@ -245,8 +325,6 @@ func TestSuccessIsAgreed(t *testing.T) {
 				}
 				e := p.fails(t)
 				require.Equal(t, tt.want, e.Reason, e)
-				until, _ := p.gate.Hold()
-				require.Equal(t, tt.want == providers.ReasonRateLimited, !until.IsZero())
 			})
 		})
 	}
@@ -258,38 +336,29 @@ func TestErrorText(t *testing.T) {
 		detail := `line one\nline\u0000 two\u202e ` + clientSecret + ` ` + strings.Repeat("and so on ", 100)
 		p.sim.Fail(yeastarsim.BalancePath, yeastarsim.Fault{Status: 400, Body: `{"code":"x\ty","detailMessage":"` + detail + `","requestId":"id\r\n1","status":400}`})
 		e := p.fails(t)
-		require.Equal(t, "id 1", e.ID)
-		require.Regexp(t, `^reading the balance: the provider answered with HTTP status 400, code "x y": line one line two <secret> (and so on )+.*…$`, e.Message)
+		require.Empty(t, e.ID, "it does not look like an id")
+		require.Regexp(t, `^Yeastar refuses the request as invalid \(HTTP status 400, code x y\): "line one line two <secret> (and so on )+.*…"$`, e.Message)
 		require.Less(t, len(e.Message), 300)
 	})
-}
-
-// TestRateLimited tells the time in each way that the simulator knows, then in
-// none, which doubles the wait each time.
-func TestRateLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := open(t, yeastarsim.Options{})
-		p.reads(t, 675.24)
-		seen := p.sim.Counters()
-		limited := func(hint simulate.Hint, told, least, most time.Duration) {
-			p.sim.Fail("", yeastarsim.Fault{Status: 429, RetryAfter: 7 * time.Second, Hint: hint, Times: 1})
-			require.Equal(t, told, p.fails(t).RetryAfter)
-			p.sent(t, &seen, 0, 0, 1)
-			until, _ := p.gate.Hold()
-			require.GreaterOrEqual(t, time.Until(until), least)
-			require.LessOrEqual(t, time.Until(until), most)
-			time.Sleep(time.Until(until) - 1)
-			require.ErrorIs(t, p.fails(t), providers.ErrNotAsked)
-			p.sent(t, &seen, 0, 0, 0)
-			time.Sleep(time.Nanosecond)
-		}
-		for _, hint := range []simulate.Hint{simulate.HintSeconds, simulate.HintDate, simulate.HintBody} {
-			limited(hint, 7*time.Second, 7*time.Second, 7*time.Second)
-			p.reads(t, 675.24)
-			p.sent(t, &seen, 0, 0, 1)
-		}
-		for wait := time.Second; wait < 20*time.Second; wait *= 2 {
-			limited(simulate.HintNone, 0, wait, wait+wait/5)
-		}
-	})
+	for name, tt := range map[string]struct {
+		status     int
+		body, want string
+	}{
+		"forbidden":     {403, `{"code":"no_permission","status":403}`, "forbidden: Yeastar forbids the request (HTTP status 403, code no_permission); check the permission for the API and the list of allowed addresses in the Partner Portal"},
+		"status alone":  {200, `{"code":"","status":500}`, "unavailable: Yeastar is unavailable (HTTP status 200, code 500)"},
+		"no JSON":       {200, `<html>`, "bad_response: the body is not the documented JSON object: invalid character '<' looking for beginning of value"},
+		"no result":     {200, `{"code":"success"}`, `bad_response: "result" is missing`},
+		"wrong result":  {200, `{"code":"success","result":[]}`, `bad_response: result: a list instead of an object`},
+		"unfinished":    {202, `{"code":"success","result":{"accountBalance":1}}`, "bad_response: status 202 is not a whole answer"},
+		"unknown":       {200, `{"code":7,"detailMessage":"what"}`, `bad_response: Yeastar gives an unexpected answer (HTTP status 200, code 7): "what"`},
+		"HTML with 502": {502, `<html>`, "unavailable: Yeastar is unavailable (HTTP status 502)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := open(t, yeastarsim.Options{})
+				p.sim.Fail(yeastarsim.BalancePath, yeastarsim.Fault{Status: tt.status, Body: tt.body})
+				require.EqualError(t, p.fails(t), tt.want)
+			})
+		})
+	}
 }

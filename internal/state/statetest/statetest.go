@@ -1,8 +1,11 @@
 package statetest
 
 import (
+	"context"
 	"fmt"
+	"hash/crc32"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -16,429 +19,455 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// start is the time at which everything in the suite happens.
-var start = time.Date(2026, time.March, 29, 0, 59, 59, 123456789, time.UTC)
+// Start is the instant of every time in the suite.
+var Start = time.Date(2026, time.March, 29, 0, 59, 59, 123456789, time.UTC)
 
-// suite is the suite for one kind of store.
-type suite struct {
-	open   func(t *testing.T) state.Store
-	reopen func(t *testing.T, s state.Store) state.Store
+// Handles are the ways in which the suite reaches one store.
+type Handles struct {
+	// Open returns a handle on a new and empty store.
+	Open func(t *testing.T) state.Store
+	// Other returns another handle on the store of a handle, as another process
+	// would have it: a second connection to a shared store, or the store reopened
+	// after Close. Nil if the store ends with its handle.
+	Other func(t *testing.T, s state.Store) state.Store
 }
 
-// Run checks that a store keeps the contract of [state.Store]. open returns a new
-// and empty store. reopen closes a store that open or reopen returned, and opens
-// what it has kept as another process would; nil if the store keeps nothing.
-// Whoever opens a store closes it at the end of the test.
-func Run(t *testing.T, open func(t *testing.T) state.Store, reopen func(t *testing.T, s state.Store) state.Store) {
-	s := suite{open: open, reopen: reopen}
-	t.Run("what was never saved is empty", s.empty)
-	t.Run("an account comes back", s.account)
-	t.Run("every field of a snapshot comes back", s.fields)
-	t.Run("a number comes back bit by bit", s.numbers)
-	t.Run("times in other zones are the same instants", s.zones)
-	t.Run("text comes back", s.text)
-	t.Run("names come back", s.names)
-	t.Run("a roster is not kept", s.roster)
-	t.Run("the last write wins", s.lastWins)
-	t.Run("50 000 prices come back", s.manyPrices)
-	t.Run("10 000 sources come back", s.manySources)
-	t.Run("dropped sources are gone", s.drop)
-	t.Run("only named accounts are retained", s.retain)
-	t.Run("a snapshot that cannot be kept costs no other", s.unkeepable)
-	t.Run("the function that is given sources may use the store", s.reentrant)
-	t.Run("many may use it at once", s.concurrent)
-	t.Run("closing twice is harmless", s.closeTwice)
-}
-
-// each calls check for the store as it is and, if it keeps anything, as it is
-// after a restart.
-func (s suite) each(t *testing.T, store state.Store, check func(t *testing.T, store state.Store)) {
-	t.Helper()
-	check(t, store)
-	if s.reopen != nil {
-		check(t, s.reopen(t, store))
+// Run checks that a store fulfils the contract of [state.Store]. The functions of
+// h close what they open at the end of the test.
+func Run(t *testing.T, h Handles) {
+	for name, test := range map[string]func(*testing.T, Handles){
+		"an unknown account is empty":               empty,
+		"a quota record survives":                   quotaRecord,
+		"every field of a snapshot survives":        fields,
+		"a number survives bit by bit":              numbers,
+		"times in other zones are the same instant": zones,
+		"text survives":                             text,
+		"names are not confused":                    names,
+		"the roster is not stored":                  roster,
+		"the last write wins":                       lastWins,
+		"50 000 prices survive":                     manyPrices,
+		"10 000 sources survive":                    manySources,
+		"a nil snapshot forgets the source":         forget,
+		"an abandoned claim changes nothing":        abandoned,
+		"an invalid snapshot costs no other":        invalid,
+		"the function of Load may use the store":    reentrant,
+		"updates of one record do not get lost":     atomic,
+		"all methods may be called concurrently":    concurrent,
+		"closing twice is harmless":                 closeTwice,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
 }
 
-// load returns the kept snapshots of an account.
-func load(t *testing.T, store state.Store, id string) map[string]*snapshot.Snapshot {
+// each calls check with the handle, and with another one.
+func (h Handles) each(t *testing.T, s state.Store, check func(t *testing.T, s state.Store)) {
+	t.Helper()
+	check(t, s)
+	if h.Other != nil {
+		check(t, h.Other(t, s))
+	}
+}
+
+// Snapshots returns the stored snapshots of an account.
+func Snapshots(t testing.TB, s state.Store, id string) map[string]*snapshot.Snapshot {
 	t.Helper()
 	got := make(map[string]*snapshot.Snapshot)
-	err := store.LoadSources(id, func(key string, s *snapshot.Snapshot) {
+	require.NoError(t, s.Load(context.Background(), id, func(key string, s *snapshot.Snapshot) {
 		if got[key] != nil {
-			t.Errorf("source %q comes twice", key)
+			t.Errorf("source %q is loaded twice", key)
 		}
 		got[key] = s
-	})
-	require.NoError(t, err)
+	}))
 	return got
 }
 
-// balance returns a snapshot of a balance.
-func balance(amount float64) *snapshot.Snapshot {
+// Quota returns the quota record of an account.
+func Quota(t testing.TB, s state.Store, id string) quota.Account {
+	t.Helper()
+	record, err := s.Update(context.Background(), id, func(a quota.Account, _ time.Time) quota.Account { return a })
+	require.NoError(t, err)
+	return record
+}
+
+// SetQuota replaces the quota record of an account.
+func SetQuota(t testing.TB, s state.Store, id string, a quota.Account) {
+	t.Helper()
+	record, err := s.Update(context.Background(), id, func(quota.Account, time.Time) quota.Account { return a })
+	require.NoError(t, err)
+	require.Equal(t, a, record)
+}
+
+// Publish claims sources and publishes a snapshot for each; nil forgets.
+func Publish(t testing.TB, s state.Store, id string, snapshots map[string]*snapshot.Snapshot) {
+	t.Helper()
+	var keys []string
+	for key := range snapshots {
+		keys = append(keys, key)
+	}
+	claims, err := s.Claim(context.Background(), id, keys)
+	require.NoError(t, err)
+	require.Len(t, claims, len(keys))
+	var outcomes []state.Outcome
+	for i, key := range keys {
+		require.Equal(t, state.Granted, claims[i].Result)
+		outcomes = append(outcomes, state.Outcome{Key: key, Token: claims[i].Token, Snapshot: snapshots[key]})
+	}
+	accepted, err := s.Publish(context.Background(), id, outcomes)
+	require.NoError(t, err)
+	require.Len(t, accepted, len(keys))
+	require.NotContains(t, accepted, false)
+}
+
+// Balance returns a snapshot of one balance.
+func Balance(amount float64) *snapshot.Snapshot {
 	return &snapshot.Snapshot{
-		Reading:   providers.Reading{Balance: &providers.Balance{Amount: amount, Currency: "USD"}},
-		FetchedAt: start,
-		TriedAt:   start,
-		DueAt:     start.Add(time.Minute),
+		Reading:   providers.Reading{Balances: []providers.Balance{{Amount: amount, Currency: "USD"}}},
+		FetchedAt: Start, TriedAt: Start, DueAt: Start.Add(time.Minute),
 	}
 }
 
-func (s suite) empty(t *testing.T) {
-	s.each(t, s.open(t), func(t *testing.T, store state.Store) {
-		got, err := store.LoadAccount("unknown")
-		require.NoError(t, err)
-		require.Zero(t, got)
-		require.Empty(t, load(t, store, "unknown"))
-		store.DropSources("unknown", []string{"a"})
-		require.NoError(t, store.Retain(nil))
-		require.Empty(t, load(t, store, "unknown"))
+// Prices returns a snapshot of a price list of n rows.
+func Prices(n int) *snapshot.Snapshot {
+	s := &snapshot.Snapshot{FetchedAt: Start, TriedAt: Start, DueAt: Start.Add(time.Hour)}
+	for i := range n {
+		s.Reading.Prices = append(s.Reading.Prices, providers.Price{
+			SubAccount: "marketing", Country: "US", MCC: fmt.Sprintf("%03d", i%1000), MNC: fmt.Sprintf("%02d", i/1000),
+			Operator: fmt.Sprintf("Operator %d", i), Direction: providers.Outbound, Amount: float64(i) / 7, Currency: "USD",
+		})
+	}
+	return s
+}
+
+// Fill sets every field that v, a pointer to a struct, reaches to a value that is
+// not zero and depends on the path of the field only.
+func Fill(v any) { fill(reflect.ValueOf(v).Elem(), "") }
+
+func fill(v reflect.Value, path string) {
+	n := int64(crc32.ChecksumIEEE([]byte(path))%250 + 1)
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(Start.Add(time.Duration(n) * time.Second)))
+			return
+		}
+		for i := range v.NumField() {
+			fill(v.Field(i), path+"."+v.Type().Field(i).Name)
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), path)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i), fmt.Sprint(path, i))
+		}
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, path+" key")
+		fill(value, path+" value")
+		v.SetMapIndex(key, value)
+	case reflect.Interface: // a providers.Source; its zero value will do
+	case reflect.String:
+		v.SetString(path)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(n)
+	case reflect.Uint8:
+		v.SetUint(uint64(n))
+	case reflect.Float64:
+		v.SetFloat(float64(n) / 7)
+	default:
+		panic("a field of a new kind: " + v.Type().String())
+	}
+}
+
+func empty(t *testing.T, h Handles) {
+	h.each(t, h.Open(t), func(t *testing.T, s state.Store) {
+		require.Zero(t, Quota(t, s, "unknown"))
+		require.Empty(t, Snapshots(t, s, "unknown"))
+		Publish(t, s, "unknown", map[string]*snapshot.Snapshot{"a": nil})
+		require.Empty(t, Snapshots(t, s, "unknown"))
 	})
 }
 
-func (s suite) account(t *testing.T) {
-	want := state.Account{
-		Quota:     quota.State{FullAt: start.Add(5 * time.Second), BlockedUntil: start.Add(time.Hour)},
-		Reason:    providers.ReasonRateLimited,
-		Limited:   math.MaxInt,
-		Refused:   2,
-		LimitedAt: start,
-	}
-	store := s.open(t)
-	require.NoError(t, store.SaveAccount("a", want))
-	require.NoError(t, store.SaveAccount("zero", state.Account{}))
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		got, err := store.LoadAccount("a")
-		require.NoError(t, err)
-		require.Equal(t, want, got)
-		got, err = store.LoadAccount("zero")
-		require.NoError(t, err)
-		require.Zero(t, got)
+func quotaRecord(t *testing.T, h Handles) {
+	var want quota.Account
+	Fill(&want)
+	want.Limited = math.MaxInt
+	s := h.Open(t)
+	before := time.Now()
+	_, err := s.Update(t.Context(), "a", func(_ quota.Account, now time.Time) quota.Account {
+		require.WithinRange(t, now, before, time.Now())
+		return want
+	})
+	require.NoError(t, err)
+	SetQuota(t, s, "zero", quota.Account{Limited: 1})
+	SetQuota(t, s, "zero", quota.Account{})
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, want, Quota(t, s, "a"))
+		require.Zero(t, Quota(t, s, "zero"))
 	})
 }
 
-func (s suite) fields(t *testing.T) {
-	want := map[string]*snapshot.Snapshot{
-		"never tried": {},
-		"prices": {
-			Reading: providers.Reading{
-				Prices: []providers.Price{{
-					SubAccount: "marketing", Country: "SG", MCC: "525", MNC: "01", Operator: "Singtel",
-					Direction: providers.Outbound, Amount: 0.0412, Currency: "EUR",
-				}, {
-					SubAccount: "marketing", Country: "US", NumberType: "TEN_DLC",
-					Direction: providers.Inbound, Currency: "USD",
-				}},
-				Dropped: map[providers.DropReason]int{providers.DropDuplicate: 3, providers.DropMaxSeries: 1},
-			},
-			FetchedAt: start, TriedAt: start, DueAt: start.Add(time.Hour),
-		},
-		"subscriber": {
-			Reading: providers.Reading{
-				Subscriber: "truck-12",
-				Balances: []providers.SubscriberBalance{
-					{ID: "e7fcef24", Currency: "USD", Value: -3.5},
-					{ID: "b6d32b31", Unit: "MB", Value: 1024},
-				},
-				Kept: []byte{0, 1, 2, 0xFE, 0xFF},
-			},
-			FetchedAt: start, TriedAt: start.Add(time.Minute), DueAt: start.Add(time.Hour),
-		},
-		"failed": {
-			Reading: providers.Reading{
-				Billing: providers.BillingPostpaid, Balance: &providers.Balance{Currency: "GBP"}, AskAfter: time.Hour,
-			},
-			FetchedAt: start, TriedAt: start.Add(time.Hour), DueAt: start.Add(2 * time.Hour),
-			Failure: &snapshot.Failure{Reason: providers.ReasonNotFound, Message: "it is gone", ID: "err-1", Count: 7},
-			Ended:   true,
-		},
-	}
-	store := s.open(t)
-	for key, v := range want {
-		store.SaveSource("a", key, v)
-	}
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		require.Equal(t, want, load(t, store, "a"))
+func fields(t *testing.T, h Handles) {
+	want := map[string]*snapshot.Snapshot{"never tried": {}, "filled": {}, "failed": Balance(1)}
+	Fill(want["filled"])
+	want["filled"].Reading.Roster = nil
+	want["failed"].Failure = &snapshot.Failure{Reason: providers.ReasonNotFound, Message: "it is gone", ID: "err-1", Count: 7}
+	s := h.Open(t)
+	Publish(t, s, "a", want)
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, want, Snapshots(t, s, "a"))
 	})
 }
 
-func (s suite) numbers(t *testing.T) {
+func numbers(t *testing.T, h Handles) {
 	want := map[string]float64{
 		"zero": 0, "minus zero": math.Copysign(0, -1), "0.1": 0.1, "a third": 1.0 / 3,
 		"1e308": 1e308, "largest": math.MaxFloat64, "smallest": math.SmallestNonzeroFloat64,
 		"2^53": 1 << 53, "2^53+2": 1<<53 + 2, "1e21": 1e21, "1e-7": 1e-7, "-1234.56": -1234.56,
 	}
-	store := s.open(t)
+	snapshots := make(map[string]*snapshot.Snapshot)
 	for key, v := range want {
-		store.SaveSource("a", key, balance(v))
+		snapshots[key] = Balance(v)
+		snapshots[key].Reading.Prices = []providers.Price{{Amount: v}}
+		snapshots[key].Reading.SubscriberBalances = []providers.SubscriberBalance{{Value: v}}
 	}
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		got := load(t, store, "a")
+	s := h.Open(t)
+	Publish(t, s, "a", snapshots)
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		got := Snapshots(t, s, "a")
 		require.Len(t, got, len(want))
 		for key, v := range want {
-			require.Equal(t, math.Float64bits(v), math.Float64bits(got[key].Reading.Balance.Amount), key)
+			r := got[key].Reading
+			for _, amount := range []float64{r.Balances[0].Amount, r.Prices[0].Amount, r.SubscriberBalances[0].Value} {
+				require.Equal(t, math.Float64bits(v), math.Float64bits(amount), key)
+			}
 		}
 	})
 }
 
-func (s suite) zones(t *testing.T) {
-	at := start.In(time.FixedZone("", 5*3600+45*60))
-	store := s.open(t)
-	require.NoError(t, store.SaveAccount("a", state.Account{Quota: quota.State{FullAt: at}}))
-	store.SaveSource("a", "k", &snapshot.Snapshot{FetchedAt: at})
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		account, err := store.LoadAccount("a")
-		require.NoError(t, err)
-		require.True(t, account.Quota.FullAt.Equal(start))
-		require.True(t, load(t, store, "a")["k"].FetchedAt.Equal(start))
+func zones(t *testing.T, h Handles) {
+	at := Start.In(time.FixedZone("", 5*3600+45*60))
+	s := h.Open(t)
+	SetQuota(t, s, "a", quota.Account{FullAt: at})
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": {FetchedAt: at}})
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.True(t, Quota(t, s, "a").FullAt.Equal(Start))
+		require.True(t, Snapshots(t, s, "a")["k"].FetchedAt.Equal(Start))
 	})
 }
 
-func (s suite) text(t *testing.T) {
-	want := map[string]*snapshot.Snapshot{}
+func text(t *testing.T, h Handles) {
+	want := make(map[string]*snapshot.Snapshot)
 	for key, text := range map[string]string{
 		"unicode": "Zürich 東京 🛰 \u2028", "controls": "\x00\x01\t\r\n\x7f", "markup": `<a href="x">&\</a>`, "long": strings.Repeat("x", 1<<16),
 	} {
-		v := balance(1)
-		v.Reading.Subscriber = text
-		v.Failure = &snapshot.Failure{Message: text}
-		want[key] = v
+		want[key] = Balance(1)
+		want[key].Reading.Subscriber = text
+		want[key].Failure = &snapshot.Failure{Message: text}
 	}
-	store := s.open(t)
-	for key, v := range want {
-		store.SaveSource("a", key, v)
-	}
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		require.Equal(t, want, load(t, store, "a"))
+	s := h.Open(t)
+	Publish(t, s, "a", want)
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, want, Snapshots(t, s, "a"))
 	})
 }
 
-func (s suite) names(t *testing.T) {
+func names(t *testing.T, h Handles) {
 	// Names that could be taken for something else, or for one another.
-	names := []string{"a", "a/b", "a\x00b", "meta", "sources", "format", "ключ", "\xff\xfe", strings.Repeat("n", 1000)}
-	store := s.open(t)
-	for i, id := range names {
-		require.NoError(t, store.SaveAccount(id, state.Account{Limited: i}))
-		for j, key := range names {
-			store.SaveSource(id, key, balance(float64(100*i+j)))
+	all := []string{"", "a", "a/b", "a\x00b", "a\x00", "records", "ключ", "\xff\xfe", "1", strings.Repeat("n", 5000)}
+	s := h.Open(t)
+	want := make(map[string]map[string]*snapshot.Snapshot)
+	for i, id := range all {
+		SetQuota(t, s, id, quota.Account{Limited: i + 1})
+		want[id] = make(map[string]*snapshot.Snapshot)
+		for j, key := range all {
+			want[id][key] = Balance(float64(100*i + j))
 		}
+		Publish(t, s, id, want[id])
 	}
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		for i, id := range names {
-			account, err := store.LoadAccount(id)
-			require.NoError(t, err)
-			require.Equal(t, i, account.Limited)
-			want := make(map[string]*snapshot.Snapshot)
-			for j, key := range names {
-				want[key] = balance(float64(100*i + j))
-			}
-			require.Equal(t, want, load(t, store, id))
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		for i, id := range all {
+			require.Equal(t, i+1, Quota(t, s, id).Limited)
+			require.Equal(t, want[id], Snapshots(t, s, id))
 		}
 	})
 }
 
-func (s suite) roster(t *testing.T) {
-	v := balance(1)
-	v.Reading.Roster = []providers.Source{nil}
-	store := s.open(t)
-	store.SaveSource("a", "k", v)
-	require.Len(t, v.Reading.Roster, 1, "a snapshot is never changed")
-	if s.reopen != nil {
-		store = s.reopen(t, store)
-	}
-	require.Nil(t, load(t, store, "a")["k"].Reading.Roster)
+func roster(t *testing.T, h Handles) {
+	published := Balance(1)
+	published.Reading.Roster, published.Reading.Kept = []providers.Source{nil}, []byte("roster")
+	s := h.Open(t)
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": published})
+	require.Len(t, published.Reading.Roster, 1, "a snapshot is never changed")
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		want := Balance(1)
+		want.Reading.Kept = []byte("roster")
+		require.Equal(t, map[string]*snapshot.Snapshot{"k": want}, Snapshots(t, s, "a"))
+	})
 }
 
-func (s suite) lastWins(t *testing.T) {
-	store := s.open(t)
-	save := func(round int) {
-		require.NoError(t, store.SaveAccount("a", state.Account{Limited: round}))
-		store.SaveSource("a", "k", balance(float64(round)))
-	}
-	check := func(t *testing.T, round int, store state.Store) {
-		account, err := store.LoadAccount("a")
-		require.NoError(t, err)
-		require.Equal(t, round, account.Limited)
-		require.Equal(t, map[string]*snapshot.Snapshot{"k": balance(float64(round))}, load(t, store, "a"))
-	}
-	for round := range 7 {
-		save(2 * round)
-		check(t, 2*round, store)
-		save(2*round + 1)
-		if s.reopen != nil {
-			store = s.reopen(t, store)
+func lastWins(t *testing.T, h Handles) {
+	s := h.Open(t)
+	for round := range 8 {
+		SetQuota(t, s, "a", quota.Account{Limited: round + 1})
+		Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": Balance(float64(round))})
+		if h.Other != nil && round%2 == 1 {
+			s = h.Other(t, s)
 		}
-		check(t, 2*round+1, store)
+		require.Equal(t, quota.Account{Limited: round + 1}, Quota(t, s, "a"))
+		require.Equal(t, map[string]*snapshot.Snapshot{"k": Balance(float64(round))}, Snapshots(t, s, "a"))
 	}
 }
 
-func (s suite) manyPrices(t *testing.T) {
-	want := balance(0)
-	for i := range 50_000 {
-		want.Reading.Prices = append(want.Reading.Prices, providers.Price{
-			SubAccount: "marketing", Country: "US", MCC: fmt.Sprintf("%03d", i%1000), MNC: fmt.Sprintf("%02d", i/1000),
-			Operator: fmt.Sprintf("Operator %d", i), Direction: providers.Outbound, Amount: float64(i) / 7, Currency: "USD",
-		})
+func manyPrices(t *testing.T, h Handles) {
+	want := map[string]*snapshot.Snapshot{"prices": Prices(50_000), "balance": Balance(1)}
+	s := h.Open(t)
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"prices": Prices(1000)}) // is replaced
+	Publish(t, s, "a", want)
+	if h.Other != nil {
+		s = h.Other(t, s)
 	}
-	store := s.open(t)
-	for range 2 { // the second one is written beside the first
-		store.SaveSource("a", "prices", want)
-		store.SaveSource("a", "balance", balance(1))
-		s.each(t, store, func(t *testing.T, reopened state.Store) {
-			got := load(t, reopened, "a")
-			require.Len(t, got, 2)
-			require.Equal(t, want.Reading.Prices, got["prices"].Reading.Prices)
-			store = reopened
-		})
-	}
+	require.True(t, reflect.DeepEqual(want, Snapshots(t, s, "a")), "prices differ")
 }
 
-func (s suite) manySources(t *testing.T) {
+func manySources(t *testing.T, h Handles) {
 	const n = 10_000
-	key := func(i int) string { return fmt.Sprintf("subscriber-%d", i) }
 	want := make(map[string]*snapshot.Snapshot, n)
-	store := s.open(t)
 	for i := range n {
-		want[key(i)] = balance(float64(i))
-		store.SaveSource("a", key(i), want[key(i)])
+		want[fmt.Sprintf("subscriber-%d", i)] = Balance(float64(i))
 	}
-	s.each(t, store, func(t *testing.T, reopened state.Store) {
-		require.Equal(t, want, load(t, reopened, "a"))
-		store = reopened
-	})
-
-	// A few of them change.
+	s := h.Open(t)
+	Publish(t, s, "a", want)
+	some := make(map[string]*snapshot.Snapshot)
 	for i := 0; i < n; i += 97 {
-		want[key(i)] = balance(-float64(i))
-		store.SaveSource("a", key(i), want[key(i)])
+		key := fmt.Sprintf("subscriber-%d", i)
+		some[key] = Balance(-float64(i))
+		want[key] = some[key]
 	}
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		require.Equal(t, want, load(t, store, "a"))
+	Publish(t, s, "a", some)
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.True(t, reflect.DeepEqual(want, Snapshots(t, s, "a")), "snapshots differ")
 	})
 }
 
-func (s suite) drop(t *testing.T) {
-	store := s.open(t)
-	for _, key := range []string{"a", "b", "c", "d"} {
-		store.SaveSource("1", key, balance(1))
-		store.SaveSource("2", key, balance(2))
+func forget(t *testing.T, h Handles) {
+	s := h.Open(t)
+	all := map[string]*snapshot.Snapshot{"a": Balance(1), "b": Balance(1), "c": Balance(1), "d": Balance(1)}
+	Publish(t, s, "1", all)
+	Publish(t, s, "2", all)
+	Publish(t, s, "1", map[string]*snapshot.Snapshot{"a": nil, "b": nil, "unknown": nil})
+	Publish(t, s, "1", map[string]*snapshot.Snapshot{"b": Balance(3)})
+	if h.Other != nil {
+		s = h.Other(t, s)
 	}
-	store.DropSources("1", []string{"a", "b", "unknown"})
-	store.SaveSource("1", "b", balance(3))
-	if s.reopen != nil {
-		store = s.reopen(t, store)
-	}
-	store.DropSources("1", []string{"c"}) // now it is in the file
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		require.Equal(t, map[string]*snapshot.Snapshot{"b": balance(3), "d": balance(1)}, load(t, store, "1"))
-		require.Len(t, load(t, store, "2"), 4)
+	Publish(t, s, "1", map[string]*snapshot.Snapshot{"c": nil})
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, map[string]*snapshot.Snapshot{"b": Balance(3), "d": Balance(1)}, Snapshots(t, s, "1"))
+		require.Equal(t, all, Snapshots(t, s, "2"))
 	})
 }
 
-func (s suite) retain(t *testing.T) {
-	store := s.open(t)
-	ids := []string{"a", "b", "c", "d"}
-	for i, id := range ids {
-		require.NoError(t, store.SaveAccount(id, state.Account{Limited: i + 1}))
-		store.SaveSource(id, "k", balance(float64(i)))
-	}
-	if s.reopen != nil {
-		store = s.reopen(t, store)
-	}
-	store.SaveSource("c", "late", balance(1))
-	require.NoError(t, store.Retain([]string{"b", "d", "unknown"}))
-	// Those that come afterwards take the places of those that went.
-	require.NoError(t, store.SaveAccount("e", state.Account{Refused: 5}))
-	s.each(t, store, func(t *testing.T, store state.Store) {
-		want := map[string]state.Account{"b": {Limited: 2}, "d": {Limited: 4}, "e": {Refused: 5}}
-		for _, id := range append(ids, "e") {
-			account, err := store.LoadAccount(id)
-			require.NoError(t, err)
-			require.Equal(t, want[id], account, id)
-		}
-		require.Empty(t, load(t, store, "a"))
-		require.Empty(t, load(t, store, "c"))
-		require.Equal(t, map[string]*snapshot.Snapshot{"k": balance(1)}, load(t, store, "b"))
-	})
-}
-
-func (s suite) unkeepable(t *testing.T) {
-	if s.reopen == nil {
-		t.Skip("the store keeps anything")
-	}
-	store := s.open(t)
-	store.SaveSource("a", "bad", balance(math.NaN()))
-	store.SaveSource("a", "", balance(1))
-	store.SaveSource("a", strings.Repeat("x", 1<<17), balance(1))
-	store.SaveSource("", "k", balance(1))
-	store.SaveSource("a", "good", balance(1))
-	require.Equal(t, map[string]*snapshot.Snapshot{"good": balance(1)}, load(t, s.reopen(t, store), "a"))
-}
-
-func (s suite) reentrant(t *testing.T) {
-	store := s.open(t)
-	store.SaveSource("a", "k", balance(1))
-	if s.reopen != nil {
-		store = s.reopen(t, store)
-	}
-	err := store.LoadSources("a", func(key string, _ *snapshot.Snapshot) {
-		_, err := store.LoadAccount("a")
+func abandoned(t *testing.T, h Handles) {
+	s := h.Open(t)
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": Balance(1)})
+	for range 2 { // the claim is released, so it is granted again
+		claims, err := s.Claim(t.Context(), "a", []string{"k", "new"})
 		require.NoError(t, err)
-		require.NoError(t, store.SaveAccount("a", state.Account{}))
-		store.SaveSource("a", "other", balance(2))
-		store.DropSources("a", []string{key})
-		require.NoError(t, store.Retain([]string{"a"}))
+		require.Len(t, claims, 2)
+		accepted, err := s.Publish(t.Context(), "a", []state.Outcome{
+			{Key: "k", Token: claims[0].Token, Abandoned: true}, {Key: "new", Token: claims[1].Token, Abandoned: true},
+		})
+		require.NoError(t, err)
+		require.Equal(t, []bool{true, true}, accepted)
+	}
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, map[string]*snapshot.Snapshot{"k": Balance(1)}, Snapshots(t, s, "a"))
 	})
-	require.NoError(t, err)
-	require.Equal(t, map[string]*snapshot.Snapshot{"other": balance(2)}, load(t, store, "a"))
 }
 
-func (s suite) concurrent(t *testing.T) {
+func invalid(t *testing.T, h Handles) {
+	if h.Other == nil {
+		t.Skip("the store holds any snapshot")
+	}
+	s := h.Open(t)
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{
+		"nan": Balance(math.NaN()), "inf": Balance(math.Inf(1)), "good": Balance(1),
+	})
+	require.Equal(t, map[string]*snapshot.Snapshot{"good": Balance(1)}, Snapshots(t, h.Other(t, s), "a"))
+}
+
+func reentrant(t *testing.T, h Handles) {
+	s := h.Open(t)
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": Balance(1)})
+	if h.Other != nil {
+		s = h.Other(t, s)
+	}
+	require.NoError(t, s.Load(t.Context(), "a", func(key string, _ *snapshot.Snapshot) {
+		SetQuota(t, s, "a", quota.Account{Limited: 1})
+		Publish(t, s, "a", map[string]*snapshot.Snapshot{"an earlier one": Balance(2), key: nil})
+	}))
+	require.Equal(t, map[string]*snapshot.Snapshot{"an earlier one": Balance(2)}, Snapshots(t, s, "a"))
+}
+
+func atomic(t *testing.T, h Handles) {
 	const workers, rounds = 8, 50
-	store := s.open(t)
+	s := h.Open(t)
 	var wg sync.WaitGroup
-	for w := range workers {
-		id := fmt.Sprint(w % 4) // two on each account
+	for range workers {
 		wg.Go(func() {
-			for i := range rounds {
-				if err := store.SaveAccount(id, state.Account{Limited: i}); err != nil {
-					t.Error(err)
-				}
-				store.SaveSource(id, fmt.Sprint(w), balance(float64(i)))
-				store.SaveSource(id, "fleeting", balance(0))
-				store.DropSources(id, []string{"fleeting"})
-				if i%10 == 0 {
-					if err := store.LoadSources(id, func(string, *snapshot.Snapshot) {}); err != nil {
-						t.Error(err)
-					}
-					if err := store.Retain([]string{"0", "1", "2", "3"}); err != nil {
-						t.Error(err)
-					}
-				}
-				if _, err := store.LoadAccount(id); err != nil {
+			for range rounds {
+				_, err := s.Update(t.Context(), "a", func(a quota.Account, _ time.Time) quota.Account {
+					a.Limited++
+					return a
+				})
+				if err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	s.each(t, store, func(t *testing.T, store state.Store) {
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, workers*rounds, Quota(t, s, "a").Limited)
+	})
+}
+
+func concurrent(t *testing.T, h Handles) {
+	const workers, rounds = 8, 30
+	s := h.Open(t)
+	var wg sync.WaitGroup
+	for w := range workers {
+		id := fmt.Sprint(w % 4) // two workers for each account
+		wg.Go(func() {
+			for i := range rounds {
+				Publish(t, s, id, map[string]*snapshot.Snapshot{fmt.Sprint(w): Balance(float64(i)), fmt.Sprint("gone", w): Balance(0)})
+				Publish(t, s, id, map[string]*snapshot.Snapshot{fmt.Sprint("gone", w): nil})
+				SetQuota(t, s, fmt.Sprint("q", w), quota.Account{Limited: i})
+				if i%10 == 0 {
+					Snapshots(t, s, id)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	h.each(t, s, func(t *testing.T, s state.Store) {
 		for w := range 4 {
-			id := fmt.Sprint(w)
-			account, err := store.LoadAccount(id)
-			require.NoError(t, err)
-			require.Equal(t, rounds-1, account.Limited)
+			require.Equal(t, rounds-1, Quota(t, s, fmt.Sprint("q", w)).Limited)
 			require.Equal(t, map[string]*snapshot.Snapshot{
-				id: balance(rounds - 1), fmt.Sprint(w + 4): balance(rounds - 1),
-			}, load(t, store, id))
+				fmt.Sprint(w): Balance(rounds - 1), fmt.Sprint(w + 4): Balance(rounds - 1),
+			}, Snapshots(t, s, fmt.Sprint(w)))
 		}
 	})
 }
 
-func (s suite) closeTwice(t *testing.T) {
-	store := s.open(t)
-	require.NoError(t, store.SaveAccount("a", state.Account{}))
-	store.SaveSource("a", "k", balance(1))
-	require.NoError(t, store.Close())
-	require.NoError(t, store.Close())
+func closeTwice(t *testing.T, h Handles) {
+	s := h.Open(t)
+	SetQuota(t, s, "a", quota.Account{Limited: 1})
+	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": Balance(1)})
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
 }

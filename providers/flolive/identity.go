@@ -1,0 +1,181 @@
+package flolive
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
+)
+
+// kind is a type of identifier, one of those that the API takes:
+// https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm
+type kind uint8
+
+const (
+	iccid kind = iota
+	imsi
+	msisdn
+	imei
+)
+
+// kinds has the types as the API spells them.
+var kinds = []string{iccid: "iccid", imsi: "imsi", msisdn: "msisdn", imei: "imei"}
+
+// String returns the type as the API spells it.
+func (k kind) String() string { return kinds[k] }
+
+const (
+	maxValue = 64  // bytes; an ICCID, the longest, has 20 digits
+	maxName  = 256 // bytes, as of every label
+	maxID    = 200 // bytes; a UUID has 36
+)
+
+// identifier is one of the identifiers of a subscriber.
+type identifier struct {
+	kind  kind
+	value string
+}
+
+// identity is a subscriber as configured or found. Fleets have many, so it is
+// small: the balance ids share one string.
+type identity struct {
+	key   [8]byte // hash of the other fields
+	kind  kind
+	found bool   // by a listing
+	value string // of the identifier; personal data
+	name  string // shown instead of value; may be empty
+	ids   string // balance ids, with a space between two; may be empty
+}
+
+// fault is what is wrong with a subscriber. It never shows an identifier.
+type fault struct {
+	field string // as in the configuration
+	text  string
+}
+
+// newIdentity returns a checked identity.
+func newIdentity(kindName, value, name string, ids []string) (identity, *fault) {
+	k := slices.Index(kinds, strings.ToLower(kindName))
+	switch {
+	case k < 0:
+		return identity{}, &fault{"type", "must be one of " + strings.Join(kinds, ", ")}
+	case checkIdentifier(value) != "":
+		return identity{}, &fault{"value", checkIdentifier(value)}
+	case len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) || strings.TrimSpace(name) != name:
+		return identity{}, &fault{"name", fmt.Sprintf("must be one line of text of at most %d bytes, without spaces around it", maxName)}
+	}
+	for i, id := range ids {
+		field := fmt.Sprintf("balance_ids[%d]", i)
+		if text := checkID(id); text != "" {
+			return identity{}, &fault{field, text}
+		}
+		if slices.Contains(ids[:i], id) {
+			return identity{}, &fault{field, "is listed twice"}
+		}
+	}
+	return identity{kind: kind(k), value: value, name: name, ids: strings.Join(ids, " ")}.hashed(), nil //nolint:gosec // an index of four
+}
+
+// checkIdentifier returns what is wrong with the value of an identifier; "" for
+// nothing.
+func checkIdentifier(value string) string {
+	switch {
+	case value == "":
+		return "is missing: the identifier of the subscriber"
+	case len(value) > maxValue || strings.ContainsFunc(value, notInIdentifier):
+		return fmt.Sprintf("must be the digits of an identifier, at most %d", maxValue)
+	}
+	return ""
+}
+
+// notInIdentifier reports a character that no identifier has. Letters are for ICCIDs, which may
+// have hexadecimal digits, and the plus for telephone numbers.
+func notInIdentifier(r rune) bool {
+	return (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z') && r != '+'
+}
+
+// checkID returns what is wrong with the id of a balance; "" for nothing. The form of
+// an id is not documented, so it only has to fit into a path.
+func checkID(id string) string {
+	switch {
+	case id == "":
+		return "must not be empty"
+	case len(id) > maxID || id == "." || id == ".." || !utf8.ValidString(id) || strings.ContainsFunc(id, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return fmt.Sprintf("must be one word of at most %d bytes", maxID)
+	}
+	return ""
+}
+
+// hashed returns id with its key, in which nothing can be recognised. A subscriber
+// of a listing has another key than the same subscriber of the configuration,
+// because the two come and go independently.
+func (id identity) hashed() identity {
+	ids := id.balanceIDs()
+	slices.Sort(ids)
+	text := make([]byte, 0, 160)
+	text = append(text, id.kind.String()...)
+	if id.found {
+		text = append(text, "\x00found"...)
+	}
+	for _, s := range append([]string{id.value, id.name}, ids...) {
+		text = append(append(text, 0), s...)
+	}
+	sum := sha256.Sum256(text)
+	copy(id.key[:], sum[:])
+	return id
+}
+
+// balanceIDs returns the configured balance ids.
+func (id identity) balanceIDs() []string { return strings.Fields(id.ids) }
+
+// label returns the label `subscriber`.
+func (id identity) label() string {
+	if id.name != "" {
+		return id.name
+	}
+	return id.value
+}
+
+// keyText returns the key in hexadecimal digits.
+func (id identity) keyText() string { return hex.EncodeToString(id.key[:]) }
+
+// names are the names and identifiers of subscribers, and where each one is: an
+// index of the list or a line of the file. Both are in one namespace, because both
+// become the label `subscriber`, whatever the type of the identifier.
+type names map[string]int
+
+// taken returns which part of id another subscriber has, and where that one is.
+func (n names) taken(id identity) (part string, where int, ok bool) {
+	if where, ok = n[id.name]; ok && id.name != "" {
+		return "name", where, true
+	}
+	where, ok = n[id.value]
+	return "identifier", where, ok
+}
+
+func (n names) add(id identity, where int) {
+	n[id.value] = where
+	if id.name != "" {
+		n[id.name] = where
+	}
+}
+
+// configured are the subscribers of the list and the file. They have precedence
+// over those of a listing: that is how some subscribers of a customer get a name.
+type configured struct {
+	list names
+	file atomic.Pointer[names] // nil unless there is a listing
+}
+
+// has reports a configured identifier.
+func (c *configured) has(value string) bool {
+	_, ok := c.list[value]
+	if file := c.file.Load(); !ok && file != nil {
+		_, ok = (*file)[value]
+	}
+	return ok
+}
