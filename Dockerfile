@@ -5,11 +5,11 @@
 #   --build-arg BUILD_USER=$(id -un) \
 #   --build-arg BUILD_DATE=$(date -u +%Y%m%d-%H:%M:%S) .
 
-# The builder runs on the machine it is on and compiles for the machine that is wanted.
+# The builder runs on the build platform and cross-compiles for the target platform.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS builder
 WORKDIR /src
 
-# Modules first: they change less often than the source.
+# Modules first, because they change less often than the source.
 COPY go.mod go.sum ./
 RUN go mod download
 
@@ -28,7 +28,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /out/b
 FROM scratch
 COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=builder /out/balance_exporter /balance_exporter
-# The volume takes its owner from this folder.
+# The volume gets its owner from this directory.
 COPY --from=builder --chown=65532:65532 /out/state /var/lib/balance_exporter
 USER 65532:65532
 VOLUME /var/lib/balance_exporter

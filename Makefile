@@ -16,13 +16,12 @@ test:
 race:
 	$(GO) test -race -timeout 30m ./...
 
-# The property tests at their long setting; docs/reliability.md says more.
+# The tests at their long setting.
 long:
-	BALANCE_EXPORTER_CASES=3000 $(GO) test -run TestQuotaHolds -timeout 40m .
-	BALANCE_EXPORTER_CASES=300 BALANCE_EXPORTER_SLOW=1 $(GO) test -timeout 30m .
+	.ci/long
 
 lint:
-	$(GO) vet ./...
+	$(GO) vet -tags soak ./internal/exporter
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
 
 fuzz:
@@ -40,7 +39,7 @@ e2e:
 	cd e2e && $(GO) test -timeout 30m ./...
 
 soak:
-	$(GO) test -tags soak -run TestSoak -timeout 30m -v .
+	$(GO) test -tags soak -run TestSoak -timeout 30m -v ./internal/exporter
 
 image:
 	docker build -t balance_exporter .
