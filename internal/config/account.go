@@ -95,18 +95,15 @@ func (c *common) setURLs(s *Section, hosts map[string]string) (err error) {
 		return err
 	}
 	c.Account.Hosts = make(map[string]*url.URL)
-	known := slices.Sorted(maps.Keys(hosts))
+	texts := maps.Clone(hosts)
 	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
-		if !slices.Contains(known, name) {
-			return s.Errorf(join("hosts", keyStep(name)), "unknown host; %s", didYouMean(name, known))
+		if _, known := hosts[name]; !known {
+			return s.Errorf(join("hosts", keyStep(name)), "unknown host; %s", didYouMean(name, slices.Sorted(maps.Keys(hosts))))
 		}
+		texts[name] = c.Hosts[name]
 	}
-	for _, name := range known {
-		text, replaced := c.Hosts[name]
-		if !replaced {
-			text = hosts[name]
-		}
-		if c.Account.Hosts[name], err = parseURL(s, join("hosts", keyStep(name)), text); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if c.Account.Hosts[name], err = parseURL(s, join("hosts", keyStep(name)), texts[name]); err != nil {
 			return err
 		}
 	}

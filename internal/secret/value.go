@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 	"unicode"
-
-	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -48,11 +46,16 @@ type Value struct {
 	// unexported field, but does not follow this pointer either.
 	current atomic.Pointer[content]
 
-	reads singleflight.Group
-	start atomic.Int64 // of the read in progress in Unix nanoseconds; 0 for none
-
 	mu      sync.Mutex // not held during I/O; locked before an index
 	indexes []*index   // that hide the secret
+	reading *reading   // in progress; nil for none
+}
+
+// reading is one read of the file.
+type reading struct {
+	start time.Time
+	done  chan struct{} // closed when err is set
+	err   error
 }
 
 type content struct {
@@ -101,23 +104,27 @@ func (v *Value) Refresh() error {
 	if v == nil || v.read == nil {
 		return nil
 	}
-	read := v.reads.DoChan("", func() (any, error) {
-		v.start.Store(time.Now().UnixNano())
-		defer v.start.Store(0)
-		text, err := v.read(v.path)
-		if err == nil {
-			v.set(text)
-		}
-		return nil, err
-	})
-	wait := maxRead
-	if start := v.start.Load(); start > 0 {
-		wait -= time.Since(time.Unix(0, start))
+	v.mu.Lock()
+	r := v.reading
+	if r == nil {
+		r = &reading{start: time.Now(), done: make(chan struct{})}
+		v.reading = r
+		go func() {
+			text, err := v.read(v.path)
+			if r.err = err; err == nil {
+				v.set(text)
+			}
+			v.mu.Lock()
+			v.reading = nil
+			v.mu.Unlock()
+			close(r.done)
+		}()
 	}
+	v.mu.Unlock()
 	select {
-	case result := <-read:
-		return result.Err
-	case <-time.After(wait):
+	case <-r.done:
+		return r.err
+	case <-time.After(time.Until(r.start.Add(maxRead))):
 		return fmt.Errorf("reading the secret file %s takes longer than %s; check the disk or mount that it is on", v.path, maxRead)
 	}
 }
