@@ -102,8 +102,7 @@ func TestPrometheusParsersReadEveryFormat(t *testing.T) {
 	for name, e := range map[string]*exporter{"still": startStill(t), "demo": startDemo(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := get(http.DefaultClient, e.url("/metrics"), nil) // the first reads the providers
-			require.NoError(t, err)
+			e.readFleet(t)
 			var first map[string]float64
 			var firstFamilies map[string][2]string
 			for _, f := range formats {

@@ -106,8 +106,7 @@ func startTroubled(t *testing.T) *exporter {
 	fine, garbled, limited := startSimulator(t, "12.5"), startSimulator(t, "1"), startSimulator(t, "1")
 	garbled.Faults.Set(simulate.HTML(200))
 	limited.Faults.Set(eightxeightsim.TooManyRequests(simulate.HintSeconds, 25*time.Second))
-	sloppy := startSimulator(t, "1")
-	sloppy.SetShape(eightxeightsim.Shape{MissingPrice: true})
+	long := startSimulator(t, "1")
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	const often, noPrices = "balance: {refresh_interval: 5s}", "prices: {enabled: false}"
@@ -119,7 +118,7 @@ func startTroubled(t *testing.T) *exporter {
 		fine.account("hasty", "balance: {refresh_interval: 1s}", noPrices, "rate_limit: {requests: 1, per: 1h, burst: 5}")+
 		garbled.account("garbled", often, noPrices)+
 		limited.account("limited", often, noPrices)+
-		sloppy.account("sloppy", often, "prices: {refresh_interval: 5s}")+
+		long.account("long", often, "prices: {refresh_interval: 5s, max_series: 1}")+
 		"  - name: lost-fleet\n"+indented([]string{
 		"provider: flolive", "base_url: " + closed.URL, "token: a-token-of-the-tests",
 		`subscribers: {list: [{type: iccid, value: "8944501234567890123", name: truck-1, balance_ids: [e7fcef24-5c03-41dd-9e33-995b7d6f32b1]}]}`,

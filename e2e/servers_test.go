@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -108,6 +109,24 @@ func startExporter(t *testing.T, args ...string) *exporter {
 func startDemo(t *testing.T) *exporter {
 	t.Helper()
 	return startExporter(t, "--demo")
+}
+
+// readFleet scrapes until every subscriber has been read: a scrape does not wait for the
+// whole fleet.
+func (e *exporter) readFleet(t *testing.T) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		body, _, err := get(http.DefaultClient, e.url("/metrics"), nil)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(body)) {
+			if strings.Contains(line, `state="pending"`) && !strings.HasSuffix(line, " 0\n") {
+				return errors.New(line)
+			}
+		}
+		return nil
+	}, e.process)
 }
 
 // startConfigured starts the exporter with a configuration, and returns its file too.

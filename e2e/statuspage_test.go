@@ -155,10 +155,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
 	demo, still := startDemo(t), startStill(t)
-	for range 2 { // the second is served while values exist
-		_, _, err := get(http.DefaultClient, demo.url("/metrics"), nil)
-		require.NoError(t, err)
-	}
+	demo.readFleet(t)
 	page := func(url string, l look) seen {
 		s := see(t, ctx, url, l)
 		assert.Empty(t, s.complaints, "the page %s complains", l.name)
@@ -191,7 +188,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	_, _, err := get(http.DefaultClient, still.url("/metrics"), nil) // its key is refused again
 	require.NoError(t, err)
 	s := page(still.url("/"), looks[0])
-	for _, text := range []string{"messaging", "works", "refused", "fails", "auth", "Cool-down"} {
+	for _, text := range []string{"messaging", "up", "refused", "failing", "auth", "Cool-down"} {
 		assert.Contains(t, s.text, text)
 	}
 	assert.NotContains(t, s.html, simKey)
@@ -214,5 +211,5 @@ func TestStatusPageInABrowser(t *testing.T) {
 	assert.True(t, bad.sideways)
 
 	empty := page(startDemo(t).url("/"), looks[0])
-	assert.Contains(t, empty.text, "not asked yet", "before the first scrape")
+	assert.Contains(t, empty.text, "not read yet", "before the first scrape")
 }
