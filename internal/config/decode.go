@@ -158,6 +158,9 @@ func fields(v reflect.Value, targets map[string]reflect.Value) (keys []string) {
 
 // structure fills the struct v from n, all but the keys in skip.
 func (s *Section) structure(n *yaml.Node, path string, v reflect.Value, skip []string) error {
+	if n.Kind != yaml.MappingNode {
+		return s.wrongType(n, path, "a mapping")
+	}
 	targets := make(map[string]reflect.Value)
 	keys := fields(v, targets)
 	for i := 0; i < len(n.Content); i += 2 {
