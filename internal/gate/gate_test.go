@@ -326,7 +326,7 @@ func TestStoreFails(t *testing.T) {
 	})
 }
 
-// While an update hangs, whoever waits can leave, and the record can be read.
+// While an update hangs, waiters can leave, and the record can be read.
 func TestSlowStoreDelaysNoReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gate.New("id", onePerSecond, &store{slow: func() (time.Duration, time.Duration, error) { return 0, time.Hour, nil }})

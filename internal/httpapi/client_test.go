@@ -354,7 +354,7 @@ func TestHangOnAReusedConnection(t *testing.T) {
 	})
 }
 
-// A repeat goes over a fresh connection, though another idle one is at hand.
+// A repeat uses a fresh connection, although another one is idle.
 func TestRepeatOnAFreshConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, simulate.Delay(time.Second)(simulate.BreakReused(true)(write("ok"))), nil)

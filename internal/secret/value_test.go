@@ -146,7 +146,7 @@ func TestLastGoodContentIsServedDuringRotation(t *testing.T) {
 		"named pipe": func() {
 			require.NoError(t, syscall.Mkfifo(path, 0o600))
 		},
-		"named pipe that somebody writes to": func() {
+		"named pipe with a writer": func() {
 			require.NoError(t, syscall.Mkfifo(path, 0o600))
 			pipe, err := os.OpenFile(path, os.O_RDWR, 0)
 			require.NoError(t, err)

@@ -41,7 +41,7 @@ func (s *balanceSource) Fetch(ctx context.Context) (providers.Reading, error) {
 }
 
 // parseBalance reads an answer of any status. Balance and currency must both be
-// there: a 0 for a missing amount would page somebody.
+// there: a 0 for a missing amount would page the operator.
 func parseBalance(a providers.Answer) (providers.Reading, error) {
 	var body balanceBody
 	invalid := kit.Unmarshal(a.Body, &body)

@@ -48,7 +48,7 @@ const (
 )
 
 // liar serves lists of n records in pages or chunks. The answers from number at on
-// are told in the way of content, all of them with the statements of states.
+// are written like the content, each with every form of the totals.
 type liar struct {
 	n, size, at     int
 	states, content string

@@ -140,7 +140,7 @@ func checkGzip(t *T, open opener) {
 			return simulate.Gzip()(simulate.Status(429, "application/json", `{"message":"try again in 11 second(s)"}`, nil)(nil))
 		})
 		_, err := s.Fetch(t.Context())
-		require.Equal(t, told, w.fails(err, because(providers.ReasonRateLimited), at.name).RetryAfter)
+		require.Equal(t, stated, w.fails(err, because(providers.ReasonRateLimited), at.name).RetryAfter)
 
 		w, s = open()
 		w.spoil(s, at, func(next http.Handler) http.Handler {

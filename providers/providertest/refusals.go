@@ -16,8 +16,8 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// told is how long to wait, where an answer says it.
-const told = 11 * time.Second
+// stated is how long an answer demands to wait, if it names a time.
+const stated = 11 * time.Second
 
 func status(code int, body string) simulate.Fault {
 	return simulate.Status(code, "application/json", body, nil)
@@ -231,12 +231,12 @@ func checkRateLimited(t *T, open opener) {
 		for name, dialect := range map[string]struct {
 			header func() http.Header
 			body   string
-			told   bool
+			stated bool
 		}{
 			"seconds":          {retryAfter("11"), "{}", true},
 			"seconds, no body": {retryAfter(" 11 "), "", true},
 			"date": {func() http.Header {
-				return retryAfter(time.Now().Add(told).UTC().Format(http.TimeFormat))()
+				return retryAfter(time.Now().Add(stated).UTC().Format(http.TimeFormat))()
 			}, "{}", true},
 			"body":               {nothing, `{"code":429,"message":"Quota exceeded. Please try again in 11 second(s)."}`, true},
 			"body in words":      {nothing, "Please try again in 11 seconds", true},
@@ -258,9 +258,9 @@ func checkRateLimited(t *T, open opener) {
 			require.Equal(t, 1, limited, "%s: a request is sent after the answer", name)
 			record := w.gate.Record()
 			require.Equal(t, quota.CauseRateLimited, record.Cause)
-			if dialect.told {
-				require.Equal(t, told, e.RetryAfter, name)
-				require.Equal(t, told, time.Until(record.BlockedUntil), name)
+			if dialect.stated {
+				require.Equal(t, stated, e.RetryAfter, name)
+				require.Equal(t, stated, time.Until(record.BlockedUntil), name)
 			}
 			w.faults.Clear()
 			w.waitForBlock(s)

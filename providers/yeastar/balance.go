@@ -101,7 +101,7 @@ func (b *balance) login(ctx context.Context, refresh string) (token kit.Token, e
 }
 
 // parseBalance returns the balance in the account's currency. A missing amount is
-// an error: as 0 it would page somebody.
+// an error: as 0 it would page the operator.
 func parseBalance(a providers.Answer) (float64, error) {
 	var result struct {
 		AccountBalance kit.QuotedNumber `json:"accountBalance"`
