@@ -47,8 +47,8 @@ const (
 	inProgress = "a status of work in progress"
 )
 
-// liar serves lists of n records in pages or chunks. The answers from number at on
-// are written like the content, each with every form of the totals.
+// liar serves lists of n records in pages or chunks. content names the lie in the
+// answers from number at on, and states the form of the totals in all answers.
 type liar struct {
 	n, size, at     int
 	states, content string
