@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive"
 )
@@ -74,7 +75,7 @@ func TestFaultySettings(t *testing.T) {
 		"header":                       {[]string{user, password, "auth: {header: 'a b'}", oneTruck}, "6: accounts[0].auth.header: must be the name of a request header, such as Authorization"},
 		"prefix":                       {[]string{user, password, `auth: {prefix: "a\n"}`, oneTruck}, "6: accounts[0].auth.prefix: must be one line of ASCII characters"},
 		"token lifetime":               {[]string{user, password, "auth: {token_lifetime: 999ms}", oneTruck}, "6: accounts[0].auth.token_lifetime: must be at least 1s"},
-		"unknown key":                  {[]string{user, password, "subscribers: {csv: a}"}, "6: accounts[0].subscribers.csv: unknown key; known here: enabled, refresh_interval, max_age, list, file, customer_id"},
+		"unknown key":                  {[]string{user, password, "subscribers: {customer_id: c, csv: a}"}, "6: accounts[0].subscribers.csv: unknown key; known here: enabled, refresh_interval, max_age, list, file, customer_id"},
 		"nothing on":                   {[]string{user, password, "subscribers: {enabled: false}"}, "6: accounts[0].subscribers.enabled: subscribers are turned off, which leaves nothing to read"},
 		"no subscribers":               {[]string{user, password}, "2: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
 		"no subscribers in the list":   {[]string{user, password, "subscribers: {list: []}"}, "6: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
@@ -108,7 +109,7 @@ func TestFaultySettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			account, _ := parse(t, dir, tt.keys...)
 			_, err := flolive.Provider.Configure(account.Section)
-			require.EqualError(t, err, "balance_exporter.yml:"+strings.ReplaceAll(tt.want, "DIR", dir))
+			require.EqualError(t, config.Join(err), "balance_exporter.yml:"+strings.ReplaceAll(tt.want, "DIR", dir))
 		})
 	}
 }

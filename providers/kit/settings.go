@@ -36,16 +36,11 @@ func NewPart(interval, maxAge time.Duration) Part {
 	return Part{Enabled: true, RefreshInterval: model.Duration(interval), MaxAge: model.Duration(maxAge)}
 }
 
-// Check returns the first fault of the part at path; nil for none.
-func (p Part) Check(section providers.Section, path string) error {
-	if time.Duration(p.RefreshInterval) < minInterval {
-		return section.Errorf(path+".refresh_interval", "must be at least %s", minInterval)
-	}
-	if p.MaxAge < p.RefreshInterval {
-		return section.Errorf(path+".max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one arrives",
-			p.MaxAge, p.RefreshInterval)
-	}
-	return nil
+// Check adds the faults of the part at path.
+func (p Part) Check(f *Faults, path string) {
+	f.If(time.Duration(p.RefreshInterval) < minInterval, path+".refresh_interval", "must be at least %s", minInterval)
+	f.If(p.MaxAge < p.RefreshInterval, path+".max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one arrives",
+		p.MaxAge, p.RefreshInterval)
 }
 
 // Interval returns the refresh interval.
