@@ -86,6 +86,17 @@ type Part struct {
 	// Fleet is set if a list names any number of sources of the kind. They are
 	// counted by state, and logged together instead of one by one.
 	Fleet bool
+	// Series says which sources of a fleet have series of their own.
+	Series Series
+	// LowThresholds are the amounts below which a subscriber is low, by currency or
+	// unit.
+	LowThresholds map[string]float64
+}
+
+// IsLow reports whether b is below its threshold.
+func (p Part) IsLow(b SubscriberBalance) bool {
+	threshold, ok := p.LowThresholds[b.Label()]
+	return ok && b.Value < threshold
 }
 
 // Env is what an account gets from the exporter.
@@ -181,6 +192,8 @@ type Description struct {
 	// else, so that a stored value is never taken for another. No secret and no
 	// personal identifier can be recognised in it.
 	Key string
+	// Name is the label `subscriber`; empty for a source that is no subscriber.
+	Name string
 	// Kind is the part of the account that the source belongs to.
 	Kind Kind
 	// Interval is the refresh interval.

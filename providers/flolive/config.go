@@ -38,10 +38,10 @@ type authSettings struct {
 }
 
 type subscriberSettings struct {
-	kit.Part   `yaml:",inline"`
-	List       []listed `yaml:"list"`
-	File       string   `yaml:"file"`        // "" for none
-	CustomerID string   `yaml:"customer_id"` // "" for no listing
+	kit.Subscribers `yaml:",inline"`
+	List            []listed `yaml:"list"`
+	File            string   `yaml:"file"`        // "" for none
+	CustomerID      string   `yaml:"customer_id"` // "" for no listing
 }
 
 // listed is a subscriber as it is written.
@@ -59,7 +59,7 @@ func configure(section providers.Section) (providers.Account, error) {
 			Prefix:        "Bearer ",
 			TokenLifetime: model.Duration(10 * time.Minute),
 		},
-		Subscribers: subscriberSettings{Part: kit.NewPart(kit.SubscribersInterval, kit.SubscribersMaxAge)},
+		Subscribers: subscriberSettings{Subscribers: kit.NewSubscribers()},
 	}
 	faults := &kit.Faults{Section: section}
 	faults.Add(section.Decode(s))
@@ -70,9 +70,7 @@ func configure(section providers.Section) (providers.Account, error) {
 	if err := faults.Err(); err != nil {
 		return providers.Account{}, err
 	}
-	part := s.Subscribers.Domain(providers.KindSubscribers)
-	part.Fleet = true
-	a := providers.Account{Parts: []providers.Part{part}, Open: s.open}
+	a := providers.Account{Parts: []providers.Part{s.Subscribers.Domain()}, Open: s.open}
 	if s.Token != nil {
 		// Nothing is known of the user. The key of a subscriber identifies its values.
 		a.Identity, a.Secrets = "token", []*secret.Value{s.Token}
