@@ -28,7 +28,7 @@ const (
 // mayImport lists the packages of this module that a package may import. Data flows
 // one way, from the answer of a provider to a metric; these directions enforce it.
 var mayImport = map[string][]string{
-	".":                   {"internal/exporter"},
+	".":                   {"internal/config", "internal/exporter"},
 	"collector":           {"internal/snapshot", "providers"},
 	"internal/cache":      {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
 	"internal/config":     {"internal/quota", "internal/secret", "providers"},

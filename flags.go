@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/exporter"
 )
 
@@ -37,7 +41,37 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("log.format", "Output format of log messages.").Default("logfmt").EnumVar(&o.LogFormat, "logfmt", "json")
 	o.Web = kingpinflag.AddFlags(app, defaultAddress)
 	if _, err := app.Parse(args); err != nil {
-		return o, fmt.Errorf("%w, try --help", err)
+		return o, explain(app, args, err)
 	}
 	return o, nil
+}
+
+// explain returns an error of the library with the flag or variable that it is about:
+// the library names only unknown flags.
+func explain(app *kingpin.Application, args []string, err error) error {
+	parsed, _ := app.ParseContext(args)
+	for _, element := range parsed.Elements {
+		if f, ok := element.Clause.(*kingpin.FlagClause); ok && element.Value != nil {
+			if bad := f.Model().Value.Set(*element.Value); bad != nil {
+				return fmt.Errorf("--%s=%s: %w; see --help", f.Model().Name, *element.Value, bad)
+			}
+		}
+	}
+	var known []string
+	for _, f := range app.Model().Flags {
+		known = append(known, f.Name)
+		value, bad := os.Getenv(f.Envar), f.Value.Set(os.Getenv(f.Envar))
+		if f.IsBoolFlag() && bad != nil {
+			bad = errors.New("must be true or false")
+		}
+		if value != "" && bad != nil {
+			return fmt.Errorf("%s=%s, which sets --%s: %w; correct or unset it", f.Envar, value, f.Name, bad)
+		}
+	}
+	if flag, ok := strings.CutPrefix(err.Error(), "unknown long flag '--"); ok {
+		if nearest := config.Nearest(strings.Trim(strings.TrimPrefix(flag, "no-"), "'"), known); nearest != "" {
+			return fmt.Errorf("%w; did you mean --%s?", err, nearest)
+		}
+	}
+	return fmt.Errorf("%w; see --help", err)
 }

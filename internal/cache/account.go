@@ -54,6 +54,7 @@ type entry struct {
 	lister   *entry        // the source that listed it; nil for none
 	inFlight bool
 	gone     bool // no longer listed
+	serves   bool // has a value that counts in the tally of its part
 }
 
 var untried = &snapshot.Snapshot{}
@@ -70,7 +71,9 @@ func newAccount(c *Cache, spec Account) *account {
 	}
 	a.ctx, a.cancel = context.WithCancel(c.ctx)
 	for _, settings := range spec.Parts {
-		a.parts = append(a.parts, &part{Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}})
+		a.parts = append(a.parts, &part{
+			Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}, tally: tally{totals: map[amount]*total{}},
+		})
 	}
 	return a
 }
@@ -88,6 +91,7 @@ func (a *account) open(before *account) {
 		for _, p := range a.parts {
 			if old := before.part(p.Kind); old != nil {
 				p.refreshes, p.failures = old.refreshes, maps.Clone(old.failures)
+				p.history, p.past = old.history, old.past
 			}
 		}
 	}
@@ -123,7 +127,7 @@ func (a *account) add(sources []providers.Source, lister *entry, stored map[stri
 		a.seq++
 		e := &entry{
 			source: source, part: p, queue: p.queueOf(d.Interval), snapshot: untried,
-			seq: a.seq, requests: d.Requests, lister: lister, due: a.cache.now(),
+			seq: a.seq, requests: d.Requests, position: -1, lister: lister, due: a.cache.now(),
 		}
 		if p.horizon >= 0 {
 			e.due = p.horizon // the scrape that caused the listing also reads what it found
@@ -161,9 +165,10 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) ([]prov
 
 // serve makes s the snapshot of e.
 func (a *account) serve(e *entry, s *snapshot.Snapshot) {
-	e.snapshot = s
+	e.part.replace(e, s, time.Now())
 	e.due = a.cache.now() + time.Until(s.DueAt)
 	e.part.note(s)
+	e.part.remember(e, s)
 	if s.Reading.Billing != "" {
 		a.billing = s.Reading.Billing
 	}
@@ -319,9 +324,7 @@ func (a *account) groups(into []*snapshot.Group) []*snapshot.Group {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.parts {
-		for i := range p.shards {
-			into = append(into, p.group(a, i))
-		}
+		into = p.groups(a, into, time.Now())
 	}
 	return into
 }

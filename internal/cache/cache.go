@@ -185,6 +185,23 @@ func (c *Cache) Groups() []*snapshot.Group {
 	return groups
 }
 
+// Subscribers returns at most most of the lowest balances of an account's subscribers,
+// relative to their thresholds, and of its subscribers that fail.
+func (c *Cache) Subscribers(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber) {
+	for _, a := range c.list() {
+		if (snapshot.Name{Provider: a.Provider, Account: a.Name}) == name {
+			a.mu.Lock()
+			for _, p := range a.parts {
+				if p.Fleet {
+					lowest, failing = p.subscribers(time.Now(), most)
+				}
+			}
+			a.mu.Unlock()
+		}
+	}
+	return lowest, failing
+}
+
 // Status returns the state of every account.
 func (c *Cache) Status() []snapshot.Account {
 	accounts := c.list()

@@ -292,7 +292,6 @@ func (a *account) install(e *entry, s *snapshot.Snapshot, roster []providers.Sou
 		if roster != nil {
 			a.replaceRoster(e, roster)
 		}
-		e.part.changed(e)
 	}
 	a.land(e)
 }

@@ -51,17 +51,26 @@ type HTTP struct {
 }
 
 // Load reads and checks the configuration file at path, whose accounts are of the
-// providers in known. An error has a line for each faulty account, as [Join] returns
-// it; each line says where, what, and what to do, and shows no secret and no text from
-// the environment.
+// providers in known. An error has a line for each fault, as [Join] returns it; each
+// line says where, what, and what to do, and shows no secret and no text from the
+// environment. A file that can be read is returned with its faults: it has every
+// account whose provider is known, so that the own parts of these can be checked too.
 func Load(path string, known []providers.Provider) (*File, error) {
 	var text []byte
 	err := checkFile(path)
 	if err == nil {
 		text, err = os.ReadFile(path)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w; name a readable file with --config.file", err)
+	var fault *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("--config.file %s: the file does not exist; create it or correct the path, or try --demo, which needs none", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("--config.file %s: permission denied; let the user that runs the exporter read the file", path)
+	case errors.As(err, &fault):
+		return nil, fmt.Errorf("--config.file %s: %w; name a YAML file with accounts", path, fault.Err)
+	case err != nil:
+		return nil, fmt.Errorf("--config.file %s: %w", path, err)
 	}
 	return Parse(path, filepath.Dir(path), text, os.LookupEnv, known)
 }
@@ -73,6 +82,8 @@ func checkFile(path string) error {
 	switch {
 	case err != nil:
 		return err
+	case info.IsDir():
+		return &fs.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
 	case !info.Mode().IsRegular():
 		return &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	case info.Size() > maxSize:
@@ -90,26 +101,27 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 	}
 	root, err := doc.parse(text)
 	if err != nil {
-		return nil, err
+		return nil, Join(err)
 	}
 	var top struct {
 		Accounts []*yaml.Node `yaml:"accounts"`
 	}
 	file := &Section{doc: doc, node: root}
-	if err := file.Decode(&top); err != nil {
-		return nil, err
+	err = file.Decode(&top)
+	if err == nil && len(top.Accounts) == 0 {
+		err = file.Errorf("accounts", "there is no account; add at least one")
 	}
-	if len(top.Accounts) == 0 {
-		return nil, file.Errorf("accounts", "there is no account; add at least one")
-	}
+	faults := []error{errors.Join(doc.faults...), err}
 	type id struct{ provider, name string }
 	seen := make(map[id]*Section)
-	var faults []error
 	for i, n := range top.Accounts {
+		if n == nil {
+			continue // an empty item, which is a fault
+		}
 		s := &Section{doc: doc, path: "accounts" + indexStep(i), node: n}
 		a, err := newAccount(s, known)
-		if err != nil {
-			faults = append(faults, err)
+		faults = append(faults, err)
+		if a == nil {
 			continue
 		}
 		if first := seen[id{a.Provider, a.Name}]; first != nil {
@@ -120,8 +132,5 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 		seen[id{a.Provider, a.Name}] = s
 		doc.result.Accounts = append(doc.result.Accounts, a)
 	}
-	if err := Join(faults); err != nil {
-		return nil, err
-	}
-	return doc.result, nil
+	return doc.result, Join(faults...)
 }

@@ -31,6 +31,7 @@ type document struct {
 	dir      string
 	env      func(string) (string, bool)
 	result   *File
+	faults   []error            // after which the rest could be read all the same
 	values   map[string]string  // of the environment variables in use
 	sizes    map[*yaml.Node]int // values in each resolved node with an anchor
 	size     int                // values so far
@@ -149,7 +150,8 @@ func (d *document) resolveMapping(n *yaml.Node, path string) error {
 		case isMerge:
 			step = path
 		case twice:
-			return d.fault(at, step, "this key is already in line %d; remove one of them", first)
+			d.faults = append(d.faults, d.fault(at, step, "this key is already in line %d; remove one of them", first))
+			continue
 		case strings.Contains(key.Value, "${"):
 			return d.fault(at, step, "a key cannot come from the environment; write it out")
 		}
@@ -208,7 +210,7 @@ func (d *document) expand(n *yaml.Node, path string) (err error) {
 		if _, known := d.values[name]; !known {
 			value, set := d.env(name)
 			if !set {
-				err = d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name)
+				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name))
 			}
 			d.values[name] = secret.Trim(value)
 		}

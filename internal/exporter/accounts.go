@@ -35,16 +35,17 @@ type account struct {
 	remote, id string
 }
 
-// configure checks each account's own part of the configuration. It returns the
-// accounts with warnings, one line each.
-func configure(file *config.File) ([]account, []string, error) {
+// configure checks each account's own part of the configuration, whose other faults
+// are in err. It returns the accounts with warnings, one line each.
+func configure(file *config.File, err error) ([]account, []string, error) {
+	faults := []error{err}
 	accounts := make([]account, len(file.Accounts))
 	first := map[string]string{} // name of the first account, by remote account
 	for i, c := range file.Accounts {
 		provider, _ := all.Lookup(c.Provider)
 		checked, err := provider.Configure(c.Section)
-		if err != nil {
-			return nil, nil, err
+		if faults = append(faults, err); config.Join(faults...) != nil {
+			continue // the rest needs valid accounts
 		}
 		a := account{Account: c, checked: checked}
 		remote := []string{c.Provider, c.BaseURL.String(), checked.Identity}
@@ -64,7 +65,7 @@ func configure(file *config.File) ([]account, []string, error) {
 		}
 		accounts[i] = a
 	}
-	return accounts, file.Warnings, nil
+	return accounts, file.Warnings, config.Join(faults...)
 }
 
 // digest returns a text that identifies parts and does not reveal them.

@@ -117,6 +117,7 @@ type Exporter struct {
 	metrics  *exposition.Exposition
 
 	reloading sync.Mutex
+	accounts  []cache.Account // in use
 }
 
 // New returns an exporter that is not open yet. It fills masks with the secrets of its
@@ -160,7 +161,7 @@ func (e *Exporter) Open() error {
 	e.metrics = exposition.New(exposition.Options{
 		Groups: e.cache.Groups, Own: e.own, Registerer: e.handlerMetrics(), Logger: e.logger,
 	})
-	if err := e.use(accounts); err != nil {
+	if _, err := e.use(accounts); err != nil {
 		e.Close()
 		return err
 	}
@@ -190,15 +191,16 @@ func (e *Exporter) Close() {
 	}
 }
 
-// Reload loads the configuration again. If it is bad, the previous one stays active.
-func (e *Exporter) Reload() error {
+// Reload loads the configuration again, and returns what has changed in one line. If
+// the configuration is bad, the previous one stays active.
+func (e *Exporter) Reload() (changes string, err error) {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
 	accounts, err := e.load()
-	if err != nil {
-		return err
+	if err == nil {
+		changes, err = e.use(accounts)
 	}
-	return e.use(accounts)
+	return changes, err
 }
 
 // load reads and checks the configuration, and records the outcome.
@@ -226,17 +228,17 @@ func (e *Exporter) read() ([]account, []string, error) {
 	} else {
 		file, err = config.Load(e.opts.ConfigFile, all.Providers())
 	}
-	if err != nil {
+	if file == nil {
 		return nil, nil, err
 	}
-	return configure(file)
+	return configure(file, err)
 }
 
-// use makes accounts the ones to read.
-func (e *Exporter) use(accounts []account) error {
+// use makes accounts the ones to read, and returns what has changed.
+func (e *Exporter) use(accounts []account) (changes string, err error) {
 	opened, err := e.opener.open(accounts)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for _, a := range opened {
 		e.requests.Expect(a.Provider, a.Name)
@@ -244,7 +246,12 @@ func (e *Exporter) use(accounts []account) error {
 	for _, warning := range e.opener.warnings {
 		_ = level.Warn(e.logger).Log("msg", warning)
 	}
+	d := compare(e.accounts, opened)
+	for _, name := range lowAmong(d.removed, e.cache.Status()) {
+		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer in the configuration: no alert tells when it is empty", "account", name)
+	}
+	e.accounts = opened
 	e.cache.Replace(opened)
-	_ = level.Info(e.logger).Log("msg", "configuration loaded", "accounts", len(opened))
-	return nil
+	_ = level.Info(e.logger).Log("msg", "configuration loaded", "accounts", len(opened), "changes", d)
+	return d.String(), nil
 }

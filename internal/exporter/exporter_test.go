@@ -40,6 +40,11 @@ type bench struct {
 	routes  http.Handler
 }
 
+func (b *bench) reload() error {
+	_, err := b.Reload()
+	return err
+}
+
 // benchLog is a log that can be read while it is written.
 type benchLog struct {
 	mu   sync.Mutex

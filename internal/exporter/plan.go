@@ -5,6 +5,8 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/balance-exporter/balance_exporter/internal/cache"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
@@ -74,7 +76,7 @@ func writePlans(w io.Writer, plans []plan) {
 			if part.listed {
 				count += " and those that listing finds"
 			}
-			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.1f\t\n", p.provider, p.account, part.Kind, count, part.Interval, part.requests)
+			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.1f\t\n", p.provider, p.account, part.Kind, count, model.Duration(part.Interval), part.requests)
 		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\ttotal\t\t\t%.1f\t%.0f\n", p.provider, p.account, p.total, p.limit)
 	}

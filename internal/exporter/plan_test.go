@@ -39,10 +39,10 @@ accounts:
       customer_id: customer
 `)
 	require.Equal(t, `PROVIDER  ACCOUNT    SOURCE       SOURCES                         INTERVAL  REQUESTS/H  LIMIT/H
-8x8       messaging  balance      1                               1m0s      60.0        
-8x8       messaging  prices       1                               1h0m0s    3.0         
+8x8       messaging  balance      1                               1m        60.0        
+8x8       messaging  prices       1                               1h        3.0         
 8x8       messaging  total                                                  63.0        3600
-flolive   fleet      subscribers  2 and those that listing finds  15m0s     8.0         
+flolive   fleet      subscribers  2 and those that listing finds  15m       8.0         
 flolive   fleet      total                                                  8.0         7200
 `, plan)
 	require.Empty(t, warnings)
@@ -69,9 +69,9 @@ accounts:
 
 	b := benchOf(t, more, nil).open()
 	require.Equal(t, 1, strings.Count(b.log.String(), `level=warn msg="`+want+`"`), b.log)
-	require.NoError(t, b.Reload())
+	require.NoError(t, b.reload())
 	require.Equal(t, 1, strings.Count(b.log.String(), want), "the account has not changed")
 	b.configure(strings.Replace(more, "refresh_interval: 30s", "refresh_interval: 30s, max_age: 1h", 1))
-	require.NoError(t, b.Reload())
+	require.NoError(t, b.reload())
 	require.Equal(t, 2, strings.Count(b.log.String(), want), "it has changed")
 }

@@ -44,7 +44,7 @@ func (e *Exporter) serve(ctx context.Context, reload <-chan os.Signal) error {
 	for {
 		select {
 		case <-reload:
-			if err := e.Reload(); err != nil {
+			if _, err := e.Reload(); err != nil {
 				_ = level.Error(e.logger).Log("msg", "configuration not reloaded, the previous one stays active", "err", err)
 			}
 		case err := <-failed:

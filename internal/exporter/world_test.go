@@ -275,7 +275,8 @@ func shiftState(t *testing.T, store state.Store, id string, d time.Duration) {
 // reload puts the configuration as the accounts are now into force.
 func (w *world) reload() {
 	w.configure()
-	require.NoError(w.t, w.exporter.Reload(), w.configuration())
+	_, err := w.exporter.Reload()
+	require.NoError(w.t, err, w.configuration())
 }
 
 // get requests a path as Prometheus does, with a timeout in seconds.

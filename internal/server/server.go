@@ -40,8 +40,8 @@ type Options struct {
 	Serve func(w http.ResponseWriter, r *http.Request, parts exposition.Parts)
 	// Status returns the state of every account.
 	Status func() []snapshot.Account
-	// Reload loads the configuration again.
-	Reload func() error
+	// Reload loads the configuration again, and returns what has changed in one line.
+	Reload func() (changes string, err error)
 	// Demo marks the status page as a demo.
 	Demo   bool
 	Logger log.Logger
@@ -116,11 +116,12 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := s.opts.Reload(); err != nil {
+	changes, err := s.opts.Reload()
+	if err != nil {
 		say(w, http.StatusInternalServerError, "configuration not reloaded, the previous one stays active: "+err.Error())
 		return
 	}
-	say(w, http.StatusOK, "configuration reloaded")
+	say(w, http.StatusOK, "configuration reloaded: "+changes)
 }
 
 func say(w http.ResponseWriter, code int, text string) {

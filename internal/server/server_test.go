@@ -44,7 +44,7 @@ func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, 
 			s.served++
 		},
 		Status: func() []snapshot.Account { return status },
-		Reload: func() error { return reload },
+		Reload: func() (string, error) { return "1 added: 8x8/a", reload },
 	})
 	return srv.Routes(), srv
 }
@@ -104,7 +104,7 @@ func TestReloadFromAnotherOriginIsRefused(t *testing.T) {
 	reloads := 0
 	h := server.New(server.Options{
 		TelemetryPath: "/metrics", Logger: log.NewNopLogger(),
-		Reload: func() error { reloads++; return nil },
+		Reload: func() (string, error) { reloads++; return "", nil },
 	}).Routes()
 	for _, c := range []struct {
 		name   string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -74,7 +75,7 @@ func TestFaultySettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := configure(t, tt.keys...)
-			require.EqualError(t, err, "balance_exporter.yml:"+tt.want)
+			require.EqualError(t, config.Join(err), "balance_exporter.yml:"+tt.want)
 		})
 	}
 }
