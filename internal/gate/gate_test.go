@@ -251,12 +251,12 @@ func TestGiveBackLetsAnotherGoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(onePerHour)
 		start := time.Now()
-		giveBack, err := g.Wait(t.Context())
+		grant, err := g.Wait(t.Context())
 		require.NoError(t, err)
 		waited := make(chan error, 1)
 		go func() { waited <- wait(g, t.Context()) }()
 		synctest.Wait()
-		giveBack()
+		grant.GiveBack()
 		assert.NoError(t, <-waited)
 		assert.Equal(t, start, time.Now())
 	})
@@ -401,7 +401,7 @@ func quotaHolds(t *testing.T, seed uint64, gates int, slow time.Duration, fails 
 				time.Sleep(time.Duration(random(int64(2 * time.Second))))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+random(int64(20*time.Second))))
 				turn := gate.Turn{DueAt: time.Now().Add(-time.Duration(random(int64(time.Minute)))), Interval: time.Minute}
-				giveBack, err := g.Wait(gate.WithTurn(ctx, turn))
+				grant, err := g.Wait(gate.WithTurn(ctx, turn))
 				now := time.Now()
 				cancel()
 				if err != nil {
@@ -413,7 +413,7 @@ func quotaHolds(t *testing.T, seed uint64, gates int, slow time.Duration, fails 
 				mu.Unlock()
 				if random(6) == 0 {
 					time.Sleep(time.Duration(random(int64(300 * time.Millisecond))))
-					giveBack()
+					grant.GiveBack()
 					continue
 				}
 				mu.Lock()

@@ -18,6 +18,8 @@ const (
 	HeadSize        = headSize
 	PageSize        = pageSize
 	CheckpointDelay = checkpointDelay
+	Forms           = forms
+	LeaseLife       = leaseLife
 )
 
 // LockSnapshots stops the snapshot file of a store until the returned func is
