@@ -177,11 +177,14 @@ func (l *link) ready() error {
 	return l.failure
 }
 
-// advice is what to do about an error that the server answers, by its code.
-var advice = []struct{ code, text string }{
+const permissions = "docs/high-availability.md lists the commands and keys that the user needs"
+
+// advice is what to do about an error that the server answers, by a part of its text.
+var advice = []struct{ part, text string }{
 	{"WRONGPASS", "check the user in --state.url and --state.password-file"},
 	{"NOAUTH", "the server wants a password: give --state.password-file"},
-	{"NOPERM", "docs/high-availability.md lists the commands and keys that the user needs"},
+	{"NOPERM", permissions},
+	{"The user executing the script can't", permissions},
 	{"OOM", "the server has reached maxmemory: raise it; docs/high-availability.md has the sizes"},
 	{"READONLY", "this is a replica: give the address of the master, or redis-sentinel://"},
 }
@@ -195,7 +198,7 @@ func explain(err error) error {
 	var answer redis.Error
 	if errors.As(err, &answer) {
 		for _, a := range advice {
-			if strings.Contains(answer.Error(), a.code) {
+			if strings.Contains(answer.Error(), a.part) {
 				return fmt.Errorf("%w (%s)", err, a.text)
 			}
 		}

@@ -289,7 +289,7 @@ func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snaps
 	}
 	_ = level.Error(s.logger).Log("msg", "a stored snapshot cannot be read; it is moved aside, and the source is fetched again", "key", s.snapshotKey(id), "field", key, "moved_to", s.snapshotKey(id)+":damaged", "err", err)
 	_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
-		_, err := c.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
 			p.HSet(ctx, s.snapshotKey(id)+":damaged", key, record)
 			p.Expire(ctx, s.snapshotKey(id)+":damaged", Retention)
 			p.HDel(ctx, s.snapshotKey(id), key)
