@@ -82,8 +82,8 @@ func writePlans(w io.Writer, plans []plan) {
 	_ = table.Flush()
 }
 
-// replicas returns one line about several processes with these plans.
-func replicas(plans []plan, shared bool) string {
+// replicasLine returns one line about several processes with these plans.
+func replicasLine(plans []plan, shared bool) string {
 	if shared {
 		return "Replicas: any number with this --state.url has one quota. The table is the demand of all of them together.\n"
 	}
@@ -119,7 +119,7 @@ func (e *Exporter) check(stdout, stderr io.Writer) error {
 		plans[i] = planOf(a)
 	}
 	writePlans(stdout, plans)
-	_, _ = fmt.Fprint(stdout, replicas(plans, stateURL.Shared()))
+	_, _ = fmt.Fprint(stdout, replicasLine(plans, stateURL.Shared()))
 	for _, warning := range append(warnings, o.warnings...) {
 		_, _ = fmt.Fprintln(stderr, "warning:", warning)
 	}

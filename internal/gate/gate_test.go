@@ -461,3 +461,49 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// With a store on another machine, a grant that arrives late is given back, and a store
+// that is always late is one that cannot be reached.
+func TestLateGrantsOfASharedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}.Shared()
+		late := 51 * time.Millisecond // a grant lives for half of 100 ms
+		s := &store{slow: func() (time.Duration, time.Duration, error) { return 0, late, nil }}
+		g := gate.New("id", limit, s)
+		_, err := g.Wait(t.Context())
+		require.ErrorIs(t, err, providers.ErrNotAsked)
+		require.ErrorContains(t, err, "the state answers too slowly: after 51ms, and a request must be sent within 50ms")
+		assert.Zero(t, limit.Used(g.Record(), time.Now()), "every grant is given back")
+
+		s.mu.Lock()
+		late = 40 * time.Millisecond
+		s.mu.Unlock()
+		grant, err := g.Wait(t.Context())
+		require.NoError(t, err)
+		assert.True(t, grant.Fresh())
+		time.Sleep(11 * time.Millisecond)
+		assert.False(t, grant.Fresh(), "its age counts from the question")
+		grant.GiveBack()
+		assert.Zero(t, limit.Used(g.Record(), time.Now()))
+	})
+}
+
+// What the store has lost comes back from the gates that remember it.
+func TestLostRecordIsRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		one, other := gate.New("id", onePerSecond, s), gate.New("id", onePerSecond, s)
+		limited(one, time.Minute)
+		require.NoError(t, other.Load(t.Context())) // it learns of the block
+		s.record = quota.Lost(quota.Account{})
+		require.NoError(t, other.Load(t.Context()))
+		assert.True(t, s.record.BlockedUntil.Equal(time.Now().Add(time.Minute)))
+		assert.ErrorIs(t, wait(gate.New("id", onePerSecond, s), t.Context()), providers.ErrNotAsked)
+		time.Sleep(time.Minute)
+		require.NoError(t, wait(other, t.Context()))
+		s.record = quota.Lost(quota.Account{})
+		start := time.Now()
+		require.NoError(t, wait(other, t.Context()))
+		assert.Equal(t, time.Second, time.Since(start), "the bucket is empty")
+	})
+}

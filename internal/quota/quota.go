@@ -48,11 +48,11 @@ const (
 // so there the requests are further apart by the delay: by a tenth, or more if they
 // come back in less than 100 ms.
 func (l Limit) Shared() Limit {
-	l.Delay = min(max(l.capacity()/10, minDelay), maxDelay)
+	delay := min(max(l.capacity()/10, minDelay), maxDelay)
 	if l.Burst > 1 {
-		// One request must fit. A bucket of 2 requests at 1000 per second has 1 ms.
-		l.Delay = min(l.Delay, l.capacity()-l.interval())
+		delay = min(delay, l.capacity()-l.interval()) // one request must fit
 	}
+	l.Delay = delay
 	return l
 }
 
