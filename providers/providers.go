@@ -65,6 +65,9 @@ type Account struct {
 	// Identity names the remote account (an account id, a user name) without
 	// any secret. Stored values and quota are dropped when it changes.
 	Identity string
+	// OneReader is set if the account logs in and a new token may end the validity of
+	// the one before: of several replicas, one at a time reads the account.
+	OneReader bool
 	// Open returns the sources that are known without a request. Their keys are
 	// unique. It sends nothing.
 	Open func(env Env) ([]Source, error)

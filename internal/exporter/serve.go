@@ -27,7 +27,7 @@ func (e *Exporter) Server() *server.Server {
 	return server.New(server.Options{
 		TelemetryPath: e.opts.TelemetryPath, TimeoutOffset: e.opts.TimeoutOffset,
 		Refresh: e.cache.Refresh, Serve: e.metrics.Serve, Status: e.cache.Status,
-		Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
+		StateReady: e.store.Ready, Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
 	})
 }
 

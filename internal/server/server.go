@@ -40,6 +40,8 @@ type Options struct {
 	Serve func(w http.ResponseWriter, r *http.Request, parts exposition.Parts)
 	// Status returns the state of every account.
 	Status func() []snapshot.Account
+	// StateReady returns why the state has never been reached; nil if it has.
+	StateReady func(ctx context.Context) error
 	// Reload loads the configuration again, and returns what has changed in one line.
 	Reload func() (changes string, err error)
 	// Demo marks the status page as a demo.
@@ -107,9 +109,13 @@ func (s *Server) Routes() http.Handler {
 	return mux
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if s.stopping.Load() {
 		say(w, http.StatusServiceUnavailable, "shutting down")
+		return
+	}
+	if err := s.opts.StateReady(r.Context()); err != nil {
+		say(w, http.StatusServiceUnavailable, "the state has not been reached yet: "+err.Error())
 		return
 	}
 	say(w, http.StatusOK, "ready")

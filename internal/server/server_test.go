@@ -30,6 +30,7 @@ type scrapes struct {
 	kinds   []providers.Kind
 	parts   exposition.Parts
 	served  int
+	state   error // why the state was never reached
 }
 
 func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, *server.Server) {
@@ -43,8 +44,9 @@ func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, 
 			s.parts = parts
 			s.served++
 		},
-		Status: func() []snapshot.Account { return status },
-		Reload: func() (string, error) { return "1 added: 8x8/a", reload },
+		Status:     func() []snapshot.Account { return status },
+		Reload:     func() (string, error) { return "1 added: 8x8/a", reload },
+		StateReady: func(context.Context) error { return s.state },
 	})
 	return srv.Routes(), srv
 }
@@ -212,6 +214,12 @@ func TestOtherRoutes(t *testing.T) {
 	}
 	srv.Stopping()
 	assert.Equal(t, 503, do(h, http.MethodGet, "/-/ready", "").Code)
+
+	h, _ = routes(&scrapes{state: errors.New("connection refused")}, nil, nil)
+	w := do(h, http.MethodGet, "/-/ready", "")
+	assert.Equal(t, 503, w.Code)
+	assert.Equal(t, "the state has not been reached yet: connection refused\n", w.Body.String())
+	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Zero(t, s.served)
 }
