@@ -37,6 +37,7 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("scrape.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").Default("500ms").DurationVar(&o.TimeoutOffset)
 	app.Flag("scrape.max-wait", "Longest wait of a scrape for refreshes when it has something to serve, and for subscribers always.").Default("2s").DurationVar(&o.MaxWait)
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").StringVar(&o.TelemetryPath)
+	app.Flag("web.external-url", "Where users reach the exporter behind a reverse proxy; links use it.").StringVar(&o.ExternalURL)
 	app.Flag("log.level", "Only log messages with this severity or above.").Default("info").EnumVar(&o.LogLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Output format of log messages.").Default("logfmt").EnumVar(&o.LogFormat, "logfmt", "json")
 	o.Web = kingpinflag.AddFlags(app, defaultAddress)
