@@ -85,6 +85,8 @@ func newAccount(c *Cache, spec Account) *account {
 	return a
 }
 
+func (a *account) name() snapshot.Name { return snapshot.Name{Provider: a.Provider, Account: a.Name} }
+
 // open restores the account from the store, and continues the counters of the
 // account that it replaces, if any.
 func (a *account) open(before *account) {

@@ -86,7 +86,7 @@ func scrape(t *testing.T, c *cache.Cache) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 9500*time.Millisecond)
 	defer cancel()
-	c.Refresh(ctx, providers.Kinds())
+	c.Refresh(ctx, providers.Kinds(), nil)
 }
 
 // amounts are the balances that are served.

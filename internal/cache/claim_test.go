@@ -108,7 +108,7 @@ func TestHeldSourceDelaysNoOther(t *testing.T) {
 		c := newCache(t, store, a)
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
-		c.Refresh(ctx, providers.Kinds())
+		c.Refresh(ctx, providers.Kinds(), nil)
 		assert.Equal(t, []float64{2}, amounts(c))
 		assert.Zero(t, held.times())
 	})

@@ -177,7 +177,7 @@ func TestHangingFetchDoesNotDelayTheLookAtSecrets(t *testing.T) {
 		defer cancel()
 		for range 2 {
 			start := time.Now()
-			c.Refresh(ctx, []providers.Kind{providers.KindBalance, providers.KindSubscribers})
+			c.Refresh(ctx, []providers.Kind{providers.KindBalance, providers.KindSubscribers}, nil)
 			assert.Equal(t, 2*time.Second, time.Since(start), "as long as for any fleet; the account is blocked")
 		}
 		assert.Equal(t, 1, refused.times())

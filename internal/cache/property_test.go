@@ -381,7 +381,7 @@ func (w *chaos) scrape() {
 	}
 	w.mu.Unlock()
 	start := time.Now()
-	w.cache.Refresh(ctx, kinds)
+	w.cache.Refresh(ctx, kinds, nil)
 	assert.LessOrEqual(w.t, time.Since(start), deadline)
 	w.cache.Groups()
 	w.cache.Status()

@@ -30,6 +30,9 @@ func (s *Section) wrongType(n *yaml.Node, path, expected string) error {
 		return s.doc.fault(n, path, "expected %s, got another type", expected)
 	}
 	hint := ""
+	if expected == "a list" && n.Kind == yaml.MappingNode {
+		hint = "; put - before each item"
+	}
 	if strings.HasSuffix(expected, " number") && grouped.MatchString(n.Value) {
 		hint = "; write only digits and a decimal point, such as 1500 or 0.5"
 	}

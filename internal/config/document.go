@@ -85,8 +85,51 @@ func (d *document) syntaxFault(text []byte, err error) error {
 	case line == 0 && at >= 0:
 		line = 1 + bytes.Count(text[:at], []byte("\n"))
 	}
-	return d.fault(&yaml.Node{Line: line}, "",
-		"not valid YAML: %s; check indentation and quotes around here, and write ${…} on a line of its own, not between [] or {}", match[2])
+	hint := "check indentation and quotes around here, and write ${…} on a line of its own, not between [] or {}"
+	lines := strings.Split(string(text), "\n")
+	switch odd := misindented(lines); {
+	case line > 0 && line <= len(lines) && strings.HasPrefix(strings.TrimLeft(lines[line-1], " "), "\t"):
+		hint = "indent the line with spaces instead of tabs"
+	case odd > 0:
+		line, hint = odd, fmt.Sprintf("the line is indented by %d, and no line that it can belong to is; indent it like its neighbours", indent(lines[odd-1]))
+	case strings.HasPrefix(match[2], "mapping values are not allowed"):
+		hint = "indent the line like the one above it; if it is a text with a colon, put that in quotes"
+	}
+	return d.fault(&yaml.Node{Line: line}, "", "not valid YAML: %s; %s", match[2], hint)
+}
+
+func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+
+// misindented returns the number of the first line that ends the block of the lines
+// above it and is not indented like any block around that; 0 if there is none.
+func misindented(lines []string) int {
+	open := []int{0} // the indentation of the blocks around a line
+	for i, line := range lines {
+		rest := strings.TrimLeft(line, " ")
+		if trimmed := strings.TrimSpace(rest); trimmed == "" || trimmed[0] == '#' {
+			continue
+		}
+		at := indent(line)
+		closed := false
+		for open[len(open)-1] > at {
+			open, closed = open[:len(open)-1], true
+		}
+		if closed && open[len(open)-1] != at {
+			return i + 1
+		}
+		for {
+			if open[len(open)-1] != at {
+				open = append(open, at)
+			}
+			item, ok := strings.CutPrefix(rest, "- ")
+			if !ok {
+				break
+			}
+			at += 2 + indent(item)
+			rest = strings.TrimLeft(item, " ")
+		}
+	}
+	return 0
 }
 
 // resolve returns n resolved; from then on its line is line. It follows the order

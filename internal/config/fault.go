@@ -77,7 +77,7 @@ func Join(faults ...error) error {
 // flatten returns the errors that were joined, however deeply.
 func flatten(errs []error) (flat []error) {
 	for _, err := range errs {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the type, not what it wraps
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			flat = append(flat, flatten(joined.Unwrap())...)
 		} else if err != nil {
 			flat = append(flat, err)

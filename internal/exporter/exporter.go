@@ -51,6 +51,7 @@ type Options struct {
 	MaxWait       time.Duration
 
 	TelemetryPath string
+	ExternalURL   string
 	Web           *web.FlagConfig
 
 	LogLevel, LogFormat string
@@ -62,6 +63,9 @@ type Options struct {
 func Run(ctx context.Context, opts Options, reload <-chan os.Signal, stdout, stderr io.Writer) error {
 	if err := server.CheckPath(opts.TelemetryPath); err != nil {
 		return fmt.Errorf("--web.telemetry-path %q: %w", opts.TelemetryPath, err)
+	}
+	if err := server.CheckExternalURL(opts.ExternalURL); err != nil {
+		return fmt.Errorf("--web.external-url %q: %w", opts.ExternalURL, err)
 	}
 	masks := secret.NewMask()
 	logger, err := logging.New(stderr, opts.LogLevel, opts.LogFormat, masks.String)

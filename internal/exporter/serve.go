@@ -25,8 +25,9 @@ const shutdownTime = 10 * time.Second
 // Server returns the HTTP server of the exporter.
 func (e *Exporter) Server() *server.Server {
 	return server.New(server.Options{
-		TelemetryPath: e.opts.TelemetryPath, TimeoutOffset: e.opts.TimeoutOffset,
-		Refresh: e.cache.Refresh, Serve: e.metrics.Serve, Status: e.cache.Status,
+		TelemetryPath: e.opts.TelemetryPath, ExternalURL: e.opts.ExternalURL, TimeoutOffset: e.opts.TimeoutOffset,
+		Refresh: e.cache.Refresh, Serve: e.metrics.Serve,
+		Names: e.cache.Names, Status: e.cache.Status, Subscribers: e.cache.Subscribers,
 		StateReady: e.store.Ready, Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
 	})
 }

@@ -25,6 +25,9 @@ func (e *Exposition) contributions(ctx context.Context, c choice, parts Parts) [
 		}
 		next := contribution{name: family.name}
 		for _, s := range family.segments {
+			if !parts.shows(s.group.Provider, s.group.Account) {
+				continue
+			}
 			f := e.form(ctx, s, c)
 			if f == nil || f.body.size == 0 {
 				continue
@@ -85,7 +88,7 @@ func (e *Exposition) answer(c choice, parts Parts) (*answer, bool) {
 	var own []*dto.MetricFamily // sorted by name
 	if parts.Own {
 		var err error
-		if own, err = e.opts.Own.Gather(); err != nil {
+		if own, err = e.own(parts); err != nil {
 			if len(own)+len(data) == 0 {
 				return nil, false
 			}

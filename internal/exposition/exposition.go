@@ -35,6 +35,7 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
@@ -58,6 +59,33 @@ type Options struct {
 type Parts struct {
 	Kinds []providers.Kind // the data
 	Own   bool             // the exporter's own metrics
+	// Accounts limits the data, and the exporter's own metrics about accounts. Nil
+	// means all.
+	Accounts []snapshot.Name
+}
+
+// shows reports whether p selects an account.
+func (p Parts) shows(provider, account string) bool {
+	return p.Accounts == nil || slices.Contains(p.Accounts, snapshot.Name{Provider: provider, Account: account})
+}
+
+// own gathers the exporter's own metrics without those of accounts that p leaves out.
+func (e *Exposition) own(p Parts) ([]*dto.MetricFamily, error) {
+	families, err := e.opts.Own.Gather()
+	if p.Accounts == nil {
+		return families, err
+	}
+	for _, f := range families {
+		f.Metric = slices.DeleteFunc(f.Metric, func(m *dto.Metric) bool {
+			labels := map[string]string{}
+			for _, l := range m.Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			account, ok := labels["account"]
+			return ok && !p.shows(labels["provider"], account)
+		})
+	}
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 }), err
 }
 
 func (p Parts) has(kind providers.Kind) bool { return slices.Contains(p.Kinds, kind) }
