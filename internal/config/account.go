@@ -48,7 +48,14 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 			defaults = p
 		}
 	}
+	if defaults.Load != nil {
+		var err error
+		if defaults, err = defaults.Load(); err != nil {
+			return nil, err
+		}
+	}
 	c := common{BaseURL: defaults.BaseURL}
+	c.Configure = defaults.Configure
 	c.RateLimit, c.Timeout, c.Section = defaults.RateLimit, defaultTimeout, s
 	if s.node.Kind != yaml.MappingNode {
 		return nil, s.wrongType(s.node, s.path, "a mapping")
@@ -91,6 +98,9 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 // setURLs sets the base URL and the hosts of the provider, some of which the
 // account may replace.
 func (c *common) setURLs(s *Section, hosts map[string]string) (err error) {
+	if c.BaseURL == "" {
+		return s.Errorf("base_url", "is required: the address of this provider differs from account to account; write one such as https://api.example.com")
+	}
 	if c.Account.BaseURL, err = parseURL(s, "base_url", c.BaseURL); err != nil {
 		return err
 	}
