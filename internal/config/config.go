@@ -34,17 +34,17 @@ type File struct {
 // Account is the part of an account that is common to all providers. URLs are
 // absolute, http or https, without user, query, fragment and final slash.
 type Account struct {
-	Name      string              `yaml:"name"` // unique within its provider; valid UTF-8, not empty
-	Provider  string              `yaml:"provider"`
-	BaseURL   *url.URL            `yaml:"-"`
-	Hosts     map[string]*url.URL `yaml:"-"`          // all further hosts of the provider by name
-	Header    http.Header         `yaml:"-"`          // sent with every request; holds no credentials
+	Name     string              `yaml:"name"` // unique within its provider; valid UTF-8, not empty
+	Provider string              `yaml:"provider"`
+	BaseURL  *url.URL            `yaml:"-"`
+	Hosts    map[string]*url.URL `yaml:"-"` // all further hosts of the provider by name
+	Header   http.Header         `yaml:"-"` // sent with every request; holds no credentials
 	// Configure is that of the provider.
 	Configure func(providers.Section) (providers.Account, error) `yaml:"-"`
-	RateLimit quota.Limit         `yaml:"rate_limit"` // valid
-	Timeout   time.Duration       `yaml:"timeout"`    // of one HTTP request; more than 0, default 30s
-	HTTP      HTTP                `yaml:"http"`
-	Section   *Section            `yaml:"-"` // the provider's own part
+	RateLimit quota.Limit                                        `yaml:"rate_limit"` // valid
+	Timeout   time.Duration                                      `yaml:"timeout"`    // of one HTTP request; more than 0, default 30s
+	HTTP      HTTP                                               `yaml:"http"`
+	Section   *Section                                           `yaml:"-"` // the provider's own part
 }
 
 // HTTP is how to reach the provider, by the names of Prometheus. Paths are

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -51,19 +52,25 @@ func (s *priceSource) Fetch(ctx context.Context) (providers.Reading, error) {
 // for, empty for all.
 func (a *account) parsePrices(answer providers.Answer, country string, set *kit.PriceSet) error {
 	p := a.Prices
-	rest := p.value.rest
-	if p.Step.Format != "json" || rest == nil || p.Step.errors != nil || p.Step.rateLimited != nil || !answer.OK() {
-		rest = nil
-	}
 	list := priceList{account: a, country: country, set: set, asked: a.asked(country)}
-	if rest != nil {
-		return list.add(func() error { return list.stream(answer, rest) }, body{answer: answer})
+	b := body{answer: answer}
+	// Without other expressions, which need the whole body, a list is read one element
+	// at a time: then the memory it takes is that of its body and of its rows.
+	stream := answer.OK() && p.Step.Format == "json" && p.value.rest != nil && p.Step.errors == nil && p.Step.rateLimited == nil
+	read := func() error { return list.stream(answer) }
+	if !stream {
+		var err error
+		if b, err = p.Step.decode(a.recipe, "prices", answer); err != nil {
+			return err
+		}
+		read = func() error { return list.whole(b.root) }
 	}
-	body, err := p.Step.decode(a.recipe, "prices", answer)
-	if err != nil {
+	err := set.Answer(list.asked, read)
+	var known *providers.Error
+	if err == nil || errors.As(err, &known) {
 		return err
 	}
-	return list.add(func() error { return list.whole(body) }, body)
+	return b.fault("prices.value", err.Error())
 }
 
 // asked returns what reports a price that the request, or the configuration, asks for.
@@ -85,31 +92,54 @@ type priceList struct {
 	asked   func(providers.Price) bool
 }
 
-// add calls read, and returns its error as one about the expression.
-func (l *priceList) add(read func() error, b body) error {
-	err := l.set.Answer(l.asked, read)
-	var known *providers.Error
-	if err == nil || errors.As(err, &known) {
-		return err
+// whole reads a decoded answer.
+func (l *priceList) whole(root any) error {
+	p := l.Prices.value
+	if p.rest != nil {
+		return l.decoded(root, p.first)
 	}
-	return b.fault("prices.value", err.Error())
-}
-
-// whole reads an answer that is evaluated at once.
-func (l *priceList) whole(b body) error {
-	outputs, err := l.Prices.value.outputs(b.root, maxOutputs)
-	if err != nil {
-		return err
-	}
+	outputs, err := p.outputs(root, maxOutputs)
 	for _, output := range outputs {
 		l.row(output)
+	}
+	return err
+}
+
+// decoded follows a path from a decoded value, and reads the elements at its end.
+func (l *priceList) decoded(value any, path []pathStep) error {
+	if len(path) == 0 {
+		return l.element(value)
+	}
+	object, isObject := value.(map[string]any)
+	if key := path[0].key; key != "" {
+		if _, ok := object[key]; !ok {
+			return missing(key, kindOf(value))
+		}
+		return l.decoded(object[key], path[1:])
+	}
+	list, isList := value.([]any)
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		list = append(list, object[key])
+	}
+	if !isList && (!isObject || len(list) == 0) {
+		return noList(kindOf(value))
+	}
+	for _, element := range list {
+		if err := l.decoded(element, path[1:]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// stream reads an answer one element at a time, so that the memory it takes is that of
-// its body and of its rows.
-func (l *priceList) stream(a providers.Answer, rest *program) error {
+func missing(key, kind string) error { return fmt.Errorf("%q is missing in %s", key, kind) }
+
+// noList returns the error for a value without a list. An empty object is none: prices
+// must not disappear without a clear word.
+func noList(kind string) error { return fmt.Errorf("a list is expected instead of %s", kind) }
+
+// stream reads an answer in place.
+func (l *priceList) stream(a providers.Answer) error {
 	if !json.Valid(a.Body) {
 		_, err := decodeJSON(a.Body)
 		return fmt.Errorf("the body is not the json that the recipe expects: %w", err)
@@ -117,57 +147,57 @@ func (l *priceList) stream(a providers.Answer, rest *program) error {
 	if err := kit.Whole(a.Status); err != nil {
 		return err
 	}
-	return l.descend(kit.Raw(bytes.TrimSpace(a.Body)), l.Prices.value.first, rest)
+	return l.raw(kit.Raw(bytes.TrimSpace(a.Body)), l.Prices.value.first)
 }
 
-// descend follows a path from a value, and evaluates rest for each value at its end.
-func (l *priceList) descend(value kit.Raw, path []pathStep, rest *program) error {
+// raw is decoded for a value that is not decoded yet.
+func (l *priceList) raw(value kit.Raw, path []pathStep) error {
 	if len(path) == 0 {
-		return l.element(value, rest)
-	}
-	if path[0].key != "" {
-		if value[0] != '{' {
-			return fmt.Errorf("%q is looked for in %s", path[0].key, kit.KindOf(value[0]))
+		element, err := decodeJSON(value)
+		if err != nil {
+			return err
 		}
+		return l.element(element)
+	}
+	if key := path[0].key; key != "" {
 		var found kit.Raw
-		for key, member := range value.Members() {
-			if key == path[0].key {
+		for name, member := range value.Members() {
+			if name == key {
 				found = member
 			}
 		}
 		if found == nil {
-			return fmt.Errorf("%q is missing", path[0].key)
+			return missing(key, kit.KindOf(value[0]))
 		}
-		return l.descend(found, path[1:], rest)
+		return l.raw(found, path[1:])
 	}
-	switch value[0] {
-	case '[':
-		elements, _ := value.Elements()
-		for element := range elements {
-			if err := l.descend(element, path[1:], rest); err != nil {
-				return err
+	elements, isList := value.Elements()
+	if !isList {
+		elements = func(yield func(kit.Raw) bool) {
+			for _, member := range value.Members() {
+				isList = true
+				if !yield(member) {
+					return
+				}
 			}
 		}
-	case '{':
-		for _, member := range value.Members() {
-			if err := l.descend(member, path[1:], rest); err != nil {
-				return err
-			}
+	}
+	for element := range elements {
+		if err := l.raw(element, path[1:]); err != nil {
+			return err
 		}
-	default:
-		return fmt.Errorf("a list is expected instead of %s", kit.KindOf(value[0]))
+	}
+	if !isList {
+		return noList(kit.KindOf(value[0]))
 	}
 	return nil
 }
 
-// element evaluates rest for an element. One that the expression fails for is a row
+// element reads the prices of an element. One that the expression fails for is a row
 // that lacks something, unless the expression would have gone through a list in it: then
 // the number of rows that it costs is unknown.
-func (l *priceList) element(value kit.Raw, rest *program) error {
-	element, err := decodeJSON(value)
-	if err != nil {
-		return err
-	}
+func (l *priceList) element(element any) error {
+	rest := l.Prices.value.rest
 	outputs, err := rest.outputs(element, maxOutputs)
 	switch {
 	case err != nil && (rest.iterates || errors.Is(err, errBounds)):

@@ -10,6 +10,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers/all"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+	"github.com/balance-exporter/balance_exporter/providers/recipe/recipesim"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
 )
 
@@ -36,5 +37,6 @@ func Cases() []simulate.Case {
 		eightxeightsim.Cases(),
 		yeastarsim.Cases(),
 		flolivesim.Cases(),
+		recipesim.Cases(),
 	)
 }
