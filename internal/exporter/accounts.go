@@ -19,7 +19,6 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
-	"github.com/balance-exporter/balance_exporter/providers/all"
 )
 
 // largeAnswers is how many price lists are read at a time in one process, which
@@ -42,8 +41,7 @@ func configure(file *config.File, err error) ([]account, []string, error) {
 	accounts := make([]account, len(file.Accounts))
 	first := map[string]string{} // name of the first account, by remote account
 	for i, c := range file.Accounts {
-		provider, _ := all.Lookup(c.Provider)
-		checked, err := provider.Configure(c.Section)
+		checked, err := c.Configure(c.Section)
 		if faults = append(faults, err); config.Join(faults...) != nil {
 			continue // the rest needs valid accounts
 		}
@@ -53,7 +51,7 @@ func configure(file *config.File, err error) ([]account, []string, error) {
 			remote = append(remote, name, c.Hosts[name].String())
 		}
 		a.remote, a.id = digest(remote...), digest(append(remote, c.Name)...)
-		if other, twice := first[a.remote]; twice {
+		if other, twice := first[a.remote]; twice && checked.Identity != "" {
 			c.Section.Warnf("", "is the same account at the provider as %s: both spend one quota, which their rate_limit does not know; remove one of them", other)
 		} else {
 			first[a.remote] = c.Name

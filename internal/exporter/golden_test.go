@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/balance-exporter/balance_exporter/providers/all"
 	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 )
@@ -28,7 +27,7 @@ func TestDocumentedAnswers(t *testing.T) {
 		for _, sample := range c.Samples {
 			t.Run(c.Provider+"/"+sample.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					provider, _ := all.Lookup(c.Provider)
+					provider, _ := alltest.Provider(c.Provider)
 					servers := map[string]http.Handler{hostOf(t, provider.BaseURL): sample}
 					for _, base := range provider.Hosts {
 						servers[hostOf(t, base)] = sample
