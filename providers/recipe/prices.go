@@ -226,10 +226,13 @@ func (l *priceList) row(output any) {
 		Direction: providers.Direction(text("direction")),
 	}
 	var ok bool
-	if country := text("country"); country == "" && l.country != "" {
+	switch country := text("country"); {
+	case country == "":
 		p.Country = l.country
-	} else if p.Country, ok = kit.Country(country); !ok {
-		complete = false
+		complete = complete && (l.country != "" || p.MCC != "") // an mcc names the country, too
+	default:
+		p.Country, ok = kit.Country(country)
+		complete = complete && ok
 	}
 	switch p.Direction {
 	case "":

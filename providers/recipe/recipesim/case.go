@@ -81,6 +81,10 @@ func New(text []byte) (simulate.Case, error) {
 		}
 	}
 	c.AnyKey = strings.Contains(string(text), "to_entries") || strings.Contains(string(text), "keys")
+	for _, s := range r.steps() {
+		c.Divide = max(c.Divide, s.Divide)
+		c.AmountInText = c.AmountInText || slices.ContainsFunc([]string{"capture(", "split(", "sub("}, func(f string) bool { return strings.Contains(s.Value, f) })
+	}
 	c.PlainText = slices.ContainsFunc(slices.Collect(maps.Values(r.steps())), func(s *step) bool { return s.Format == "text" })
 	c.Samples = r.samples()
 	return c, nil

@@ -41,6 +41,8 @@ type step struct {
 		BasicAuth            *struct{ Username, Password string } `yaml:"basic_auth"`
 	}
 	Format string
+	Value  string
+	Divide int64
 }
 
 type example struct {
@@ -170,6 +172,11 @@ func (s *Server) path(step *step, r *http.Request) (country string, ok bool) {
 	want, got := strings.Split(step.Request.Path, "/"), strings.Split(r.URL.EscapedPath(), "/")
 	if len(want) != len(got) {
 		return "", false
+	}
+	for key, text := range step.Request.Query {
+		if text == "{country}" {
+			country = r.URL.Query().Get(key)
+		}
 	}
 	for i, segment := range got {
 		text, err := url.PathUnescape(segment)
