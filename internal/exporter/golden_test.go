@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
+	"github.com/balance-exporter/balance_exporter/providers/recipe/recipesim"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -23,7 +25,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // Every documented answer passes through client, cache, collectors and exposition, and
 // the whole exposition is compared.
 func TestDocumentedAnswers(t *testing.T) {
-	for _, c := range alltest.Cases() {
+	kinds := recipesim.Named("messente", "smsc", "telnyx", "thingsmobile", "twilio") // beside those of alltest
+	for _, c := range slices.Concat(alltest.Cases(), kinds) {
 		for _, sample := range c.Samples {
 			t.Run(c.Provider+"/"+sample.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

@@ -32,6 +32,10 @@ type Case struct {
 	Endpoints []Endpoint
 	// Errors are documented error bodies.
 	Errors []Error
+	// Divide is what an amount in an answer is divided by; 0 for nothing.
+	Divide int64
+	// AmountInText is set if an amount is a part of a longer text.
+	AmountInText bool
 	// PlainText is set if an answer is a text whose end cannot be recognised.
 	PlainText bool
 	// AnyKey is set if the keys of an object in an answer are not documented, because

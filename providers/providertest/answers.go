@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -101,6 +102,14 @@ func (w *world) numbers() map[float64]bool {
 	sent := map[float64]bool{}
 	for _, e := range w.exchanges[w.mark:] {
 		numbers(e.body, sent)
+		if w.subject.AmountInText {
+			numbersInText(e.body, sent)
+		}
+	}
+	for f := range maps.Clone(sent) {
+		if w.subject.Divide > 0 {
+			sent[f/float64(w.subject.Divide)] = true
+		}
 	}
 	return sent
 }

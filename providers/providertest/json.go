@@ -14,20 +14,27 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
-// decimal matches a number in a text.
-var decimal = regexp.MustCompile(`-?[0-9]+(\.[0-9]+)?`)
-
 // numbers adds the numbers of a body to sent: those of a JSON text, in strings too, and
 // those anywhere in another text.
 func numbers(body []byte, sent map[float64]bool) {
-	found := leaves(decode(body))
-	if decode(body) == nil {
-		for i, text := range decimal.FindAllString(string(body), -1) {
-			found[strconv.Itoa(i)] = text
+	root := decode(body)
+	if root == nil {
+		numbersInText(body, sent)
+	}
+	for _, text := range leaves(root) {
+		if f, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
+			sent[f] = true
 		}
 	}
-	for _, text := range found {
-		if f, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
+}
+
+// decimal matches a number in a text.
+var decimal = regexp.MustCompile(`-?[0-9]+(\.[0-9]+)?`)
+
+// numbersInText adds the numbers anywhere in a text to sent.
+func numbersInText(text []byte, sent map[float64]bool) {
+	for _, number := range decimal.FindAllString(string(text), -1) {
+		if f, err := strconv.ParseFloat(number, 64); err == nil {
 			sent[f] = true
 		}
 	}

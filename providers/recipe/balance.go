@@ -44,7 +44,7 @@ func (a *account) parseBalance(answer providers.Answer) (providers.Reading, erro
 	if err != nil {
 		return providers.Reading{}, err
 	}
-	outputs, err := b.value.outputs(body.root, maxWallets)
+	outputs, err := b.value.outputs(body.root, len(answer.Body), maxWallets)
 	if err != nil {
 		return providers.Reading{}, body.fault("balance.value", err.Error())
 	}

@@ -174,7 +174,7 @@ func (s *step) refusal(r *recipe, path string, b body, decoded bool) error {
 		if p == nil || !decoded {
 			return nil
 		}
-		outputs, err := p.outputs(b.root, 1)
+		outputs, err := p.outputs(b.root, len(b.answer.Body), 1)
 		if err == nil && len(outputs) > 0 {
 			err = read(outputs[0])
 		}
@@ -251,7 +251,7 @@ func (h *hint) after(header http.Header, now time.Time) time.Duration {
 
 // one returns the only output of an expression; nil if it has none.
 func (b body) one(path string, p *program) (any, error) {
-	outputs, err := p.outputs(b.root, 1)
+	outputs, err := p.outputs(b.root, len(b.answer.Body), 1)
 	switch {
 	case err != nil:
 		return nil, b.fault(path, err.Error())

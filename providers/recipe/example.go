@@ -64,7 +64,7 @@ func (r *recipe) runExamples() error {
 		case err != nil && e.RetryAfter > 0 && failure.RetryAfter != time.Duration(e.RetryAfter):
 			return fault(".retry_after", "is %s, but the answer asks to wait %s", e.RetryAfter, failure.RetryAfter)
 		case err == nil && e.Fails != "":
-			return fault(".fails", "is %s, but the answer gives %s", e.Fails, got)
+			return fault(".fails", "is %s, but the answer gives %s", e.Fails, texts(got))
 		case err == nil && !slices.Equal(texts(got), want):
 			return fault(".gives", "is %s, but the answer gives %s", want, texts(got))
 		}

@@ -63,7 +63,7 @@ func (a *account) parsePrices(answer providers.Answer, country string, set *kit.
 		if b, err = p.Step.decode(a.recipe, "prices", answer); err != nil {
 			return err
 		}
-		read = func() error { return list.whole(b.root) }
+		read = func() error { return list.whole(b.root, len(answer.Body)) }
 	}
 	err := set.Answer(list.asked, read)
 	var known *providers.Error
@@ -93,29 +93,30 @@ type priceList struct {
 }
 
 // whole reads a decoded answer.
-func (l *priceList) whole(root any) error {
+func (l *priceList) whole(root any, size int) error {
 	p := l.Prices.value
 	if p.rest != nil {
-		return l.decoded(root, p.first)
+		return l.decoded(root, size, p.first)
 	}
-	outputs, err := p.outputs(root, maxOutputs)
+	outputs, err := p.outputs(root, size, maxOutputs)
 	for _, output := range outputs {
 		l.row(output)
 	}
 	return err
 }
 
-// decoded follows a path from a decoded value, and reads the elements at its end.
-func (l *priceList) decoded(value any, path []pathStep) error {
+// decoded follows a path from a decoded value, and reads the elements at its end. size is
+// that of the body.
+func (l *priceList) decoded(value any, size int, path []pathStep) error {
 	if len(path) == 0 {
-		return l.element(value)
+		return l.element(value, size)
 	}
 	object, isObject := value.(map[string]any)
 	if key := path[0].key; key != "" {
 		if _, ok := object[key]; !ok {
 			return missing(key, kindOf(value))
 		}
-		return l.decoded(object[key], path[1:])
+		return l.decoded(object[key], size, path[1:])
 	}
 	list, isList := value.([]any)
 	for _, key := range slices.Sorted(maps.Keys(object)) {
@@ -125,7 +126,7 @@ func (l *priceList) decoded(value any, path []pathStep) error {
 		return noList(kindOf(value))
 	}
 	for _, element := range list {
-		if err := l.decoded(element, path[1:]); err != nil {
+		if err := l.decoded(element, size, path[1:]); err != nil {
 			return err
 		}
 	}
@@ -157,7 +158,7 @@ func (l *priceList) raw(value kit.Raw, path []pathStep) error {
 		if err != nil {
 			return err
 		}
-		return l.element(element)
+		return l.element(element, len(value))
 	}
 	if key := path[0].key; key != "" {
 		var found kit.Raw
@@ -196,9 +197,9 @@ func (l *priceList) raw(value kit.Raw, path []pathStep) error {
 // element reads the prices of an element. One that the expression fails for is a row
 // that lacks something, unless the expression would have gone through a list in it: then
 // the number of rows that it costs is unknown.
-func (l *priceList) element(element any) error {
+func (l *priceList) element(element any, size int) error {
 	rest := l.Prices.value.rest
-	outputs, err := rest.outputs(element, maxOutputs)
+	outputs, err := rest.outputs(element, size, maxOutputs)
 	switch {
 	case err != nil && (rest.iterates || errors.Is(err, errBounds)):
 		return err
@@ -225,10 +226,13 @@ func (l *priceList) row(output any) {
 		Direction: providers.Direction(text("direction")),
 	}
 	var ok bool
-	if country := text("country"); country == "" && l.country != "" {
+	switch country := text("country"); {
+	case country == "":
 		p.Country = l.country
-	} else if p.Country, ok = kit.Country(country); !ok {
-		complete = false
+		complete = complete && (l.country != "" || p.MCC != "") // an mcc names the country, too
+	default:
+		p.Country, ok = kit.Country(country)
+		complete = complete && ok
 	}
 	switch p.Direction {
 	case "":

@@ -11,14 +11,14 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// Bounds of one evaluation. The library has none on memory
-// (https://github.com/itchyny/gojq/issues/298).
+// Bounds of one evaluation; those of time and memory grow with the size of the input.
+// The library has none on memory (https://github.com/itchyny/gojq/issues/298).
 const (
 	maxProgram  = 1 << 10 // bytes of an expression
 	maxSteps    = 250_000 // instructions, each of which allocates less than 400 bytes
 	maxText     = 4 << 20 // bytes of text that functions read and make
 	maxDuration = time.Second
-	maxOutputs  = 100_000
+	maxOutputs  = 1_000_000
 )
 
 var errBounds = errors.New("it takes too many steps, too much text or too long; make it simpler")
@@ -87,10 +87,11 @@ func compile(query *gojq.Query) (*gojq.Code, error) {
 	return gojq.Compile(query, options...)
 }
 
-// outputs evaluates p. It returns an error if the expression fails, exceeds a bound or
-// has more than limit outputs. An error does not show values of the input.
-func (p *program) outputs(input any, limit int) ([]any, error) {
-	m := newMeter()
+// outputs evaluates p for an input of size bytes. It returns an error if the expression
+// fails, exceeds a bound or has more than limit outputs. An error does not show values of
+// the input.
+func (p *program) outputs(input any, size, limit int) ([]any, error) {
+	m := newMeter(size)
 	var all []any
 	for results := p.code.RunWithContext(m, input, m); ; {
 		value, ok := results.Next()
@@ -129,8 +130,9 @@ type meter struct {
 	exceeded    bool
 }
 
-func newMeter() *meter {
-	return &meter{Context: context.Background(), steps: maxSteps, text: maxText, end: time.Now().Add(maxDuration)}
+func newMeter(size int) *meter {
+	end := time.Now().Add(maxDuration * time.Duration(1+size>>22))
+	return &meter{Context: context.Background(), steps: maxSteps + size, text: maxText + 2*size, end: end}
 }
 
 var closed = func() <-chan struct{} {

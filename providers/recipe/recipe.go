@@ -176,11 +176,14 @@ func (r *recipe) checkHint() error {
 	return nil
 }
 
+// nameLists are the keys of the names that an account gives.
+var nameLists = []string{"settings", "secrets"}
+
 func (r *recipe) checkNames() error {
 	seen := map[string]string{}
-	for key, names := range map[string][]string{"settings": r.Settings, "secrets": r.Secrets} {
+	for n, names := range [][]string{r.Settings, r.Secrets} {
 		for i, name := range names {
-			path := fmt.Sprintf("%s[%d]", key, i)
+			path := fmt.Sprintf("%s[%d]", nameLists[n], i)
 			switch first := seen[name]; {
 			case !settingName.MatchString(name) || strings.HasSuffix(name, "_file"):
 				return r.section.Errorf(path, "%.60q must be lower-case letters, digits and _, and not end in _file", name)
@@ -299,10 +302,10 @@ func (r *recipe) checkUnused() error {
 			note(used, p.text)
 		}
 	}
-	for key, names := range map[string][]string{"settings": r.Settings, "secrets": r.Secrets} {
+	for n, names := range [][]string{r.Settings, r.Secrets} {
 		for i, name := range names {
 			if !used[name] {
-				return r.section.Errorf(fmt.Sprintf("%s[%d]", key, i), "no request uses {%s}; write it where it belongs, or remove it", name)
+				return r.section.Errorf(fmt.Sprintf("%s[%d]", nameLists[n], i), "no request uses {%s}; write it where it belongs, or remove it", name)
 			}
 		}
 	}

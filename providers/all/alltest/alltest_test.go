@@ -32,5 +32,9 @@ func TestCases(t *testing.T) {
 		}
 		assert.Equal(t, c.Open(nil).Config, c.Open(nil).Config, id)
 	}
-	assert.Equal(t, all.Names(), slices.Compact(names), "add the cases of a new provider to alltest.Cases")
+	for _, p := range all.Providers() {
+		if p.Load == nil { // recipes share their code
+			assert.Contains(t, names, p.Name, "add the cases of a new provider to alltest.Cases")
+		}
+	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers/recipe/recipes"
 )
 
-// Cases returns a recipe of each kind that matters to the whole program: text, wallets, a
-// login at another host, and a secret in the query with a price list.
-func Cases() []simulate.Case { return named("messente", "octopush_dm", "reloadly", "vonage") }
+// Cases returns a recipe of each kind that matters to the whole program: wallets, a login
+// at another host, and a secret in the query with a price list.
+func Cases() []simulate.Case { return Named("octopush_dm", "reloadly", "vonage") }
 
 // All returns the cases of all recipes.
 func All() []simulate.Case {
@@ -24,10 +24,11 @@ func All() []simulate.Case {
 	for i, file := range files {
 		files[i] = strings.TrimSuffix(file, ".yml")
 	}
-	return named(files...)
+	return Named(files...)
 }
 
-func named(names ...string) []simulate.Case {
+// Named returns the cases of recipes.
+func Named(names ...string) []simulate.Case {
 	var all []simulate.Case
 	for _, name := range names {
 		text, err := recipes.Files.ReadFile(name + ".yml")
@@ -80,6 +81,10 @@ func New(text []byte) (simulate.Case, error) {
 		}
 	}
 	c.AnyKey = strings.Contains(string(text), "to_entries") || strings.Contains(string(text), "keys")
+	for _, s := range r.steps() {
+		c.Divide = max(c.Divide, s.Divide)
+		c.AmountInText = c.AmountInText || slices.ContainsFunc([]string{"capture(", "split(", "sub("}, func(f string) bool { return strings.Contains(s.Value, f) })
+	}
 	c.PlainText = slices.ContainsFunc(slices.Collect(maps.Values(r.steps())), func(s *step) bool { return s.Format == "text" })
 	c.Samples = r.samples()
 	return c, nil
@@ -150,7 +155,10 @@ func (r *recipe) countries() (countries []string) {
 // config returns the settings of an account. Those of its parts come from part.
 func (r *recipe) config(values map[string]string, part string) string {
 	var b strings.Builder
-	for _, name := range append(slices.Clone(r.Settings), r.Secrets...) {
+	for _, name := range r.Settings {
+		fmt.Fprintf(&b, "%s: %q\n", name, values[name])
+	}
+	for _, name := range r.Secrets {
 		fmt.Fprintf(&b, "%s: '%s'\n", name, values[name])
 	}
 	if r.Balance != nil && part != "" {
@@ -199,7 +207,7 @@ func (r *recipe) samples() []simulate.Sample {
 				answer = e
 			}
 			path := placeholder.Split(step.Request.Path, 2)[0]
-			s.Answers[path] = simulate.Answer{Status: answer.Status, ContentType: map[string]string{"text": "text/plain", "xml": "application/xml"}[step.Format], Body: []byte(answer.Body)}
+			s.Answers[path] = simulate.Answer{Status: answer.Status, ContentType: contentTypes[step.Format], Body: []byte(answer.Body)}
 		}
 		all = append(all, s)
 	}

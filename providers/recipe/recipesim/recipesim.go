@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -40,6 +41,8 @@ type step struct {
 		BasicAuth            *struct{ Username, Password string } `yaml:"basic_auth"`
 	}
 	Format string
+	Value  string
+	Divide int64
 }
 
 type example struct {
@@ -118,43 +121,44 @@ func (s *Server) host(name string) http.Handler {
 		if err != nil {
 			return
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for of, step := range s.recipe.steps() {
-			country, ok := s.path(step, r)
-			if step.Request.Host != name || !ok || r.Method != method(step) {
-				continue
-			}
-			if problem := s.credentials(step, country, r, body); problem != "" {
-				w.WriteHeader(http.StatusUnauthorized)
-				_, _ = io.WriteString(w, problem)
-				return
-			}
-			s.answer(w, of, step, country)
-			return
+		status, header, text := s.answer(name, r, body)
+		for key, value := range header {
+			w.Header().Set(key, value)
 		}
-		http.NotFound(w, r)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, text) // after the lock: a write may take long
 	})
 }
 
-// answer writes the good answer of a step.
-func (s *Server) answer(w http.ResponseWriter, of string, step *step, country string) {
-	e, ok := s.recipe.good(of, country)
-	if !ok {
-		w.WriteHeader(http.StatusNotFound)
-		return
+// answer returns the answer to a request.
+func (s *Server) answer(host string, r *http.Request, sent []byte) (status int, header map[string]string, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for of, step := range s.recipe.steps() {
+		country, ok := s.path(step, r)
+		if step.Request.Host != host || !ok || r.Method != method(step) {
+			continue
+		}
+		if problem := s.credentials(step, country, r, sent); problem != "" {
+			return http.StatusUnauthorized, nil, problem
+		}
+		e, ok := s.recipe.good(of, country)
+		if !ok {
+			break
+		}
+		body := e.Body
+		if of == "token" {
+			s.issued++
+			body = strings.ReplaceAll(body, e.Gives[0]["token"], s.token())
+		}
+		header := map[string]string{"Content-Type": contentTypes[step.Format]}
+		maps.Copy(header, e.Headers)
+		return http.StatusOK, header, body
 	}
-	body := e.Body
-	if of == "token" {
-		s.issued++
-		body = strings.ReplaceAll(body, e.Gives[0]["token"], s.token())
-	}
-	w.Header().Set("Content-Type", map[string]string{"": "application/json", "json": "application/json", "text": "text/plain", "xml": "application/xml"}[step.Format])
-	for name, value := range e.Headers {
-		w.Header().Set(name, value)
-	}
-	_, _ = io.WriteString(w, body)
+	return http.StatusNotFound, nil, "there is nothing here"
 }
+
+var contentTypes = map[string]string{"": "application/json", "json": "application/json", "text": "text/plain", "xml": "application/xml"}
 
 func method(s *step) string {
 	if s.Request.Method == "" {
@@ -168,6 +172,11 @@ func (s *Server) path(step *step, r *http.Request) (country string, ok bool) {
 	want, got := strings.Split(step.Request.Path, "/"), strings.Split(r.URL.EscapedPath(), "/")
 	if len(want) != len(got) {
 		return "", false
+	}
+	for key, text := range step.Request.Query {
+		if text == "{country}" {
+			country = r.URL.Query().Get(key)
+		}
 	}
 	for i, segment := range got {
 		text, err := url.PathUnescape(segment)
