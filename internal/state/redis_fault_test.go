@@ -186,13 +186,30 @@ func TestRedisIsFlushed(t *testing.T) {
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"old": statetest.Balance(1)})
 	claims, err := s.Claim(t.Context(), "a", false, []state.Source{{Key: "k"}})
 	require.NoError(t, err)
+	lost := func(s state.Store) bool {
+		lost, err := s.Newer(t.Context(), "a", nil, nil)
+		require.NoError(t, err)
+		return lost
+	}
+	require.False(t, lost(s))
+	require.False(t, lost(other))
 	require.NoError(t, server.FlushAll(t.Context()).Err())
+	require.True(t, lost(s))
+	require.True(t, lost(other))
+	require.False(t, lost(s))
+	version := uint64(time.Now().UnixMicro())
+	accepted, err := other.Publish(t.Context(), "a", []state.Outcome{{Key: "old", Token: version, Snapshot: statetest.Balance(1), Again: true}})
+	require.NoError(t, err)
+	require.Equal(t, []bool{true}, accepted)
+	accepted, err = s.Publish(t.Context(), "a", []state.Outcome{{Key: "old", Token: version - 1, Snapshot: statetest.Balance(9), Again: true}})
+	require.NoError(t, err)
+	require.Equal(t, []bool{false}, accepted, "there is a newer one")
 	require.Equal(t, quota.Lost(quota.Account{}), statetest.Quota(t, s, "a"))
 	require.Equal(t, quota.Lost(quota.Account{}), statetest.Quota(t, other, "a"))
-	accepted, err := s.Publish(t.Context(), "a", []state.Outcome{{Key: "k", Token: claims[0].Token, Snapshot: statetest.Balance(2)}})
+	accepted, err = s.Publish(t.Context(), "a", []state.Outcome{{Key: "k", Token: claims[0].Token, Snapshot: statetest.Balance(2)}})
 	require.NoError(t, err)
 	require.Equal(t, []bool{true}, accepted, "no other process has claimed it since")
-	require.Equal(t, map[string]*snapshot.Snapshot{"k": statetest.Balance(2)}, statetest.Snapshots(t, other, "a"))
+	require.Equal(t, map[string]*snapshot.Snapshot{"k": statetest.Balance(2), "old": statetest.Balance(1)}, statetest.Snapshots(t, other, "a"))
 }
 
 // The password is read again for each connection, so that it can be changed.
