@@ -21,7 +21,7 @@ long:
 	.ci/long
 
 lint:
-	$(GO) vet -tags soak,storm ./internal/exporter
+	$(GO) vet -tags soak ./internal/exporter
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
 
 fuzz:
