@@ -111,7 +111,7 @@ const valkey = "balance-exporter-valkey"
 // The objects are such as Kubernetes takes, and refer to each other.
 func TestKubernetesManifests(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"deployment.yaml", "ha.yaml"} {
+	for _, name := range []string{"deployment.yaml", "ha/replicas.yaml"} {
 		t.Run(name, func(t *testing.T) { checkManifests(t, readManifests(t, name)) })
 	}
 }
@@ -119,7 +119,7 @@ func TestKubernetesManifests(t *testing.T) {
 // The replicas find Valkey, with its password, and one of them is always there.
 func TestKubernetesReplicas(t *testing.T) {
 	t.Parallel()
-	m := readManifests(t, "ha.yaml")
+	m := readManifests(t, "ha/replicas.yaml")
 	require.NotNil(t, m.valkey)
 	require.NotNil(t, m.valkeyService)
 	require.NotNil(t, m.budget)

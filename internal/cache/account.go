@@ -243,7 +243,8 @@ func (a *account) start(kinds []providers.Kind) []wait {
 	a.proceed()
 	var waits []wait
 	if a.caught != nil {
-		waits = append(waits, wait{idle: a.caught})
+		// It causes no requests, and fails at once while the store is out of reach.
+		waits = append(waits, wait{idle: a.caught, urgent: true})
 	}
 	for _, p := range a.parts {
 		a.logFleet(p, wall)

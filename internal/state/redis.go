@@ -25,6 +25,9 @@ const (
 	// heldWholeRetry that of a whole account, which may last.
 	heldRetry      = 250 * time.Millisecond
 	heldWholeRetry = time.Second
+	// scriptPortion is how many sources one script handles: it stops the server for
+	// about a millisecond.
+	scriptPortion = 500
 	// versionSize is the length of the version, in decimal, at the start of a stored
 	// snapshot: as long as a time in microseconds until the year 2286.
 	versionSize = 16
@@ -309,7 +312,7 @@ func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snaps
 // of the server changes, or the name of what is stored.
 func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) (lost bool, err error) {
 	for more := true; more; more = len(sources) > 0 {
-		batch := sources[:min(portion, len(sources))]
+		batch := sources[:min(scriptPortion, len(sources))]
 		sources = sources[len(batch):]
 		var answer []any
 		err := s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) (err error) {
@@ -446,7 +449,7 @@ type storedOutcome struct {
 func (s *redisStore) publish(ctx context.Context, id string, outcomes []storedOutcome) ([]bool, error) {
 	var accepted []bool
 	for len(outcomes) > 0 {
-		batch := outcomes[:min(portion, len(outcomes))]
+		batch := outcomes[:min(scriptPortion, len(outcomes))]
 		outcomes = outcomes[len(batch):]
 		args := []any{s.owner, int(Retention.Seconds())}
 		for _, o := range batch {

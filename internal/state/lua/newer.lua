@@ -8,12 +8,13 @@ if not generation then
   generation = ARGV[1]
   redis.call('SET', KEYS[2], generation, 'EX', ARGV[2])
 end
-local answers = {run .. generation}
-for i = 3, #ARGV, 2 do
-  local record = redis.call('HGET', KEYS[1], ARGV[i])
-  if record and (tonumber(string.sub(record, 1, 16)) or 0) <= tonumber(ARGV[i + 1]) then
+local answers, keys = {run .. generation}, {}
+for i = 3, #ARGV, 2 do keys[#keys + 1] = ARGV[i] end
+if #keys == 0 then return answers end
+for i, record in ipairs(redis.call('HMGET', KEYS[1], unpack(keys))) do
+  if record and (tonumber(string.sub(record, 1, 16)) or 0) <= tonumber(ARGV[2 * i + 2]) then
     record = false
   end
-  answers[#answers + 1] = record
+  answers[i + 1] = record
 end
 return answers
