@@ -41,6 +41,9 @@ type account struct {
 	rechecking bool
 	// unreachable is set after a claim has failed, until the next scrape.
 	unreachable bool
+	// held is set while another process has the account as a whole. Then one worker asks
+	// for it.
+	held bool
 	// caught is closed when catchUp ends; nil unless it runs.
 	caught   chan struct{}
 	catchUps uint64
@@ -248,7 +251,8 @@ func (a *account) start(kinds []providers.Kind) []wait {
 	a.proceed()
 	var waits []wait
 	if a.caught != nil {
-		waits = append(waits, wait{idle: a.caught})
+		// It causes no requests, and fails at once while the store is out of reach.
+		waits = append(waits, wait{idle: a.caught, urgent: true})
 	}
 	for _, p := range a.parts {
 		a.logFleet(p, wall)
@@ -325,6 +329,9 @@ func (a *account) forget() {
 // publish stores outcomes, and reports whether the first was accepted. The store
 // reports its own failures; a value that could not be stored is served all the same.
 func (a *account) publish(outcomes ...state.Outcome) bool {
+	if len(outcomes) == 0 {
+		return true
+	}
 	accepted, err := a.cache.opts.Store.Publish(context.WithoutCancel(a.ctx), a.ID, outcomes)
 	if err != nil {
 		_ = level.Debug(a.logger).Log("msg", "cannot store the outcome of a refresh", "err", err)

@@ -16,13 +16,19 @@ func (a *account) catchUp() {
 	a.catchUps++
 	a.mu.Unlock()
 	err := a.Gate.Load(a.ctx)
-	for err == nil {
+	lost := false
+	for first := true; err == nil; first = false {
 		sources := a.unchecked()
-		if len(sources) == 0 {
+		if len(sources) == 0 && !first {
 			break
 		}
 		// A list that is taken over has new sources, which the next round asks for.
-		err = a.cache.opts.Store.Newer(a.ctx, a.ID, sources, a.takeOver)
+		var some bool
+		some, err = a.cache.opts.Store.Newer(a.ctx, a.ID, sources, a.takeOver)
+		lost = lost || some
+	}
+	if lost {
+		a.publishAgain()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -35,6 +41,20 @@ func (a *account) catchUp() {
 	close(a.caught)
 	a.caught = nil
 	a.proceed()
+}
+
+// publishAgain publishes all snapshots, because the store has lost some. A replica that
+// starts later could not fetch them while their sources are not due here.
+func (a *account) publishAgain() {
+	a.mu.Lock()
+	var outcomes []state.Outcome
+	for key, e := range a.entries {
+		if e.version > 0 && !e.gone {
+			outcomes = append(outcomes, state.Outcome{Key: key, Token: e.version, Snapshot: e.snapshot, Again: true})
+		}
+	}
+	a.mu.Unlock()
+	a.publish(outcomes...)
 }
 
 // unchecked returns the due sources that this catchUp has not asked for yet.

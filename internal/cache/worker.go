@@ -37,6 +37,9 @@ func (a *account) proceed() {
 	stopped := a.stopped()
 	if !stopped && a.caught == nil {
 		due, limit := 0, a.parallel()
+		if a.held {
+			limit = 1
+		}
 		for _, p := range a.parts {
 			due += p.dueUpTo(limit)
 		}
@@ -125,7 +128,7 @@ func generations(a Account) []uint64 {
 func (a *account) take() *entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if q := a.latest(); q != nil {
+	if q := a.latest(); q != nil && (!a.held || a.workers == 1) {
 		e := q.pop()
 		e.inFlight = true
 		e.part.inFlight++
@@ -165,6 +168,12 @@ func (a *account) claim(d providers.Description, version uint64) (state.Claim, e
 	claims, err := a.cache.opts.Store.Claim(a.ctx, a.ID, a.OneReader, []state.Source{{Key: d.Key, Version: version}})
 	if err != nil {
 		return state.Claim{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.OneReader && claims[0].Result != state.Shared {
+		a.held = claims[0].Result == state.Held
+		a.proceed() // the other workers end, or start again
 	}
 	return claims[0], nil
 }

@@ -19,7 +19,7 @@ import (
 const (
 	// callTimeout is the time for one call of the server. A scrape waits for it once;
 	// until the server has recovered, every other call fails at once.
-	callTimeout = time.Second
+	callTimeout = 2 * time.Second
 	// firstProbe is the time between two probes of a server that has failed; it
 	// doubles to lastProbe.
 	firstProbe = 50 * time.Millisecond
@@ -59,7 +59,7 @@ type link struct {
 func (l *link) open() {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	if err := l.try(); err != nil {
-		l.down(nil, err)
+		_ = l.down(nil, err) // logged
 	}
 }
 

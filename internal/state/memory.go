@@ -63,8 +63,8 @@ func (m *memory) Load(_ context.Context, id string, fn func(key string, s *snaps
 }
 
 // Newer implements [Store].
-func (m *memory) Newer(context.Context, string, []Source, func(string, *snapshot.Snapshot, uint64)) error {
-	return nil
+func (m *memory) Newer(context.Context, string, []Source, func(string, *snapshot.Snapshot, uint64)) (bool, error) {
+	return false, nil
 }
 
 // Claim implements [Store]. No other process can have a claim.

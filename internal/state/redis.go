@@ -21,8 +21,13 @@ import (
 )
 
 const (
-	// heldRetry is when a claim that another process has may be repeated.
-	heldRetry = 250 * time.Millisecond
+	// heldRetry is when a claim that another process has may be repeated, and
+	// heldWholeRetry that of a whole account, which may last.
+	heldRetry      = 250 * time.Millisecond
+	heldWholeRetry = time.Second
+	// scriptPortion is how many sources one script handles: it stops the server for
+	// about a millisecond.
+	scriptPortion = 500
 	// versionSize is the length of the version, in decimal, at the start of a stored
 	// snapshot: as long as a time in microseconds until the year 2286.
 	versionSize = 16
@@ -50,8 +55,8 @@ var (
 )
 
 // redisStore is the Store on a Redis or Valkey server that several processes share.
-// An account has three keys: its quota record, a hash of its snapshots, and a hash of
-// the leases of those sources that are being fetched.
+// An account has four keys: its quota record, a hash of its snapshots, a name for what
+// that holds, and a hash of the leases of those sources that are being fetched.
 //
 // A quota record begins with the run id of the server that has stored it. If that is
 // another one now (a restart, a failover), some updates may be lost, and the bucket
@@ -67,6 +72,8 @@ type redisStore struct {
 	mu     sync.Mutex
 	clock  serverClock
 	quotas map[string]string // the last known stored form of each quota record
+	// generations names what is stored of each account, as this process last saw it.
+	generations map[string]string
 	// unpublished are outcomes that the server could not take. They are served here
 	// already, and published when it has recovered.
 	unpublished map[name]storedOutcome
@@ -98,7 +105,7 @@ func openRedis(server *server, opts Options) *redisStore {
 	s := &redisStore{
 		prefix: opts.Prefix, owner: fmt.Sprintf("%016x", rand.Uint64()), //nolint:gosec // a name, no secret
 		logger: log.With(opts.Logger, "component", "state"), observer: opts.Observer,
-		quotas: make(map[string]string), unpublished: make(map[name]storedOutcome),
+		quotas: make(map[string]string), generations: make(map[string]string), unpublished: make(map[name]storedOutcome),
 	}
 	s.link = &link{
 		address: address, logger: s.logger, connect: server.connector(opts),
@@ -109,9 +116,10 @@ func openRedis(server *server, opts Options) *redisStore {
 	return s
 }
 
-func (s *redisStore) quotaKey(id string) string    { return s.prefix + "quota:" + id }
-func (s *redisStore) snapshotKey(id string) string { return s.prefix + "snapshots:" + id }
-func (s *redisStore) leaseKey(id string) string    { return s.prefix + "leases:" + id }
+func (s *redisStore) quotaKey(id string) string      { return s.prefix + "quota:" + id }
+func (s *redisStore) snapshotKey(id string) string   { return s.prefix + "snapshots:" + id }
+func (s *redisStore) generationKey(id string) string { return s.prefix + "generation:" + id }
+func (s *redisStore) leaseKey(id string) string      { return s.prefix + "leases:" + id }
 
 // keys are those of the sources of an account, in the order of the scripts.
 func (s *redisStore) keys(id string) []string { return []string{s.snapshotKey(id), s.leaseKey(id)} }
@@ -135,7 +143,7 @@ func (s *redisStore) run(ctx context.Context, c *redis.Client, script *redis.Scr
 		}
 		for _, key := range keys {
 			want := "hash"
-			if strings.HasPrefix(key, s.prefix+"quota:") {
+			if strings.HasPrefix(key, s.prefix+"quota:") || strings.HasPrefix(key, s.prefix+"generation:") {
 				want = "string"
 			}
 			got, err := c.Type(ctx, key).Result()
@@ -239,7 +247,7 @@ func (s *redisStore) Load(ctx context.Context, id string, fn func(key string, s 
 		var fields []string
 		err := s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) (err error) {
 			if fields, cursor, err = c.HScan(ctx, s.snapshotKey(id), cursor, "", portion).Result(); err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
-				_, err = s.run(ctx, c, newerScript, []string{s.snapshotKey(id)}, "", 0) // sets it aside
+				_, err = s.newer(ctx, c, id, []Source{{}}) // sets it aside
 			}
 			return err
 		})
@@ -300,25 +308,27 @@ func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snaps
 	return nil, 0, false
 }
 
-// Newer implements [Store].
-func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	for len(sources) > 0 {
-		batch := sources[:min(portion, len(sources))]
+// Newer implements [Store]. A restart, a failover and a flush lose snapshots: the run id
+// of the server changes, or the name of what is stored.
+func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) (lost bool, err error) {
+	for more := true; more; more = len(sources) > 0 {
+		batch := sources[:min(scriptPortion, len(sources))]
 		sources = sources[len(batch):]
 		var answer []any
 		err := s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) (err error) {
-			args := make([]any, 0, 2*len(batch))
-			for _, source := range batch {
-				args = append(args, source.Key, source.Version)
-			}
-			answer, err = s.run(ctx, c, newerScript, []string{s.snapshotKey(id)}, args...)
+			answer, err = s.newer(ctx, c, id, batch)
 			return err
 		})
 		if err != nil {
-			return err
+			return lost, err
 		}
+		generation, _ := answer[0].(string)
+		s.mu.Lock()
+		lost = lost || s.generations[id] != "" && s.generations[id] != generation
+		s.generations[id] = generation
+		s.mu.Unlock()
 		for i, source := range batch {
-			record, ok := answer[i].(string)
+			record, ok := answer[i+1].(string)
 			if !ok {
 				continue
 			}
@@ -328,7 +338,15 @@ func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn 
 			}
 		}
 	}
-	return nil
+	return lost, nil
+}
+
+func (s *redisStore) newer(ctx context.Context, c *redis.Client, id string, sources []Source) ([]any, error) {
+	args := []any{fmt.Sprintf("%016x", rand.Uint64()), int(Retention.Seconds())} //nolint:gosec // a name, no secret
+	for _, source := range sources {
+		args = append(args, source.Key, source.Version)
+	}
+	return s.run(ctx, c, newerScript, []string{s.snapshotKey(id), s.generationKey(id)}, args...)
 }
 
 // Claim implements [Store].
@@ -336,6 +354,10 @@ func (s *redisStore) Claim(ctx context.Context, id string, whole bool, sources [
 	args := []any{s.owner, s.leases.lifeMicros(), int(Retention.Seconds()), flag(whole)}
 	for _, source := range sources {
 		args = append(args, source.Key, source.Version)
+	}
+	longest := heldRetry
+	if whole {
+		longest = heldWholeRetry
 	}
 	start := time.Now()
 	var answer []any
@@ -357,7 +379,7 @@ func (s *redisStore) Claim(ctx context.Context, id string, whole bool, sources [
 			}
 		} else if token, _ := fields[0].(int64); token == 0 {
 			left, _ := fields[1].(int64)
-			claims[i] = Claim{Result: Held, Retry: min(time.Duration(left)*time.Microsecond, heldRetry)}
+			claims[i] = Claim{Result: Held, Retry: min(time.Duration(left)*time.Microsecond, longest)}
 		} else {
 			claims[i] = Claim{Token: uint64(token)} //nolint:gosec // a time
 			claims[i].Lost = s.leases.add(id, source.Key, whole, claims[i].Token, start)
@@ -373,11 +395,14 @@ func (s *redisStore) Publish(ctx context.Context, id string, outcomes []Outcome)
 	stored := make([]storedOutcome, 0, len(outcomes))
 	positions := make([]int, 0, len(outcomes)) // of stored in outcomes
 	for i, o := range outcomes {
-		whole, ok := s.leases.end(id, o.Key, o.Token)
-		if !ok && o.Token > 0 {
+		whole, ok := false, o.Again || o.Token == 0
+		if !ok {
+			whole, ok = s.leases.end(id, o.Key, o.Token)
+		}
+		if !ok {
 			continue // it was lost
 		}
-		one := storedOutcome{key: o.Key, token: o.Token, whole: whole, action: "set"}
+		one := storedOutcome{key: o.Key, token: o.Token, whole: whole, again: o.Again, action: "set"}
 		switch {
 		case o.Abandoned:
 			one.action = "abandon"
@@ -402,7 +427,7 @@ func (s *redisStore) Publish(ctx context.Context, id string, outcomes []Outcome)
 	for i, one := range stored {
 		if i < len(answers) {
 			accepted[positions[i]] = answers[i]
-		} else {
+		} else if !one.again {
 			accepted[positions[i]] = true
 			s.unpublished[name{id, one.key}] = one
 		}
@@ -415,6 +440,7 @@ type storedOutcome struct {
 	key    string
 	token  uint64
 	whole  bool
+	again  bool
 	action string
 	record string
 }
@@ -423,7 +449,7 @@ type storedOutcome struct {
 func (s *redisStore) publish(ctx context.Context, id string, outcomes []storedOutcome) ([]bool, error) {
 	var accepted []bool
 	for len(outcomes) > 0 {
-		batch := outcomes[:min(portion, len(outcomes))]
+		batch := outcomes[:min(scriptPortion, len(outcomes))]
 		outcomes = outcomes[len(batch):]
 		args := []any{s.owner, int(Retention.Seconds())}
 		for _, o := range batch {
@@ -434,7 +460,7 @@ func (s *redisStore) publish(ctx context.Context, id string, outcomes []storedOu
 			for i, a := range answer {
 				ok, _ := a.(int64)
 				accepted = append(accepted, ok == 1)
-				if ok != 1 && batch[i].token > 0 {
+				if ok != 1 && batch[i].token > 0 && !batch[i].again {
 					s.observer.Claimed(Lost.String())
 				}
 			}
@@ -511,12 +537,12 @@ func (s *redisStore) probe(ctx context.Context, c *redis.Client) error {
 			_, err := s.run(ctx, c, publishScript, s.keys(id), s.owner, 60, "a", 0, "", "set", hash, "b", 0, "", "forget", "")
 			return err
 		},
-		func() error { _, err := s.run(ctx, c, newerScript, []string{s.snapshotKey(id)}, "a", 0); return err },
+		func() error { _, err := s.newer(ctx, c, id, []Source{{Key: "a"}}); return err },
 		func() error { return c.HScan(ctx, s.snapshotKey(id), 0, "", 1).Err() },
 		func() error { return c.Type(ctx, s.snapshotKey(id)).Err() },
 		func() error { return c.Rename(ctx, s.snapshotKey(id), s.snapshotKey(id)+":damaged").Err() },
 		func() error {
-			return c.Del(ctx, s.quotaKey(id), s.snapshotKey(id), s.leaseKey(id), s.snapshotKey(id)+":damaged").Err()
+			return c.Del(ctx, s.quotaKey(id), s.snapshotKey(id), s.leaseKey(id), s.generationKey(id), s.snapshotKey(id)+":damaged").Err()
 		},
 	} {
 		if err := try(); err != nil {

@@ -38,8 +38,10 @@ type Store interface {
 	// use the store.
 	Load(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error
 	// Newer is Load for those of the sources of which another process has stored a
-	// newer snapshot. In a store of one process there are none.
-	Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) error
+	// newer snapshot. In a store of one process there are none. It reports whether the
+	// store has lost snapshots since the last call: then the caller publishes again
+	// what it has.
+	Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) (lost bool, err error)
 	// Claim asks for the right to fetch sources, and answers for each in the same
 	// order. With whole, one process at a time has the right to all sources of the
 	// account. In a store of one process every claim is granted.
@@ -171,6 +173,9 @@ type Outcome struct {
 	Token uint64 // of the claim; 0 to forget a source without one
 	// Snapshot is stored; nil forgets the source.
 	Snapshot *snapshot.Snapshot
+	// Again publishes what the store has lost. Token is the version of Snapshot. It
+	// needs no claim, and gives way to a newer snapshot.
+	Again bool
 	// Abandoned releases the claim and leaves what is stored, because nothing
 	// was sent.
 	Abandoned bool

@@ -77,9 +77,11 @@ func newer(t *testing.T, h Handles) {
 	load := func() map[string]*snapshot.Snapshot {
 		got := make(map[string]*snapshot.Snapshot)
 		versions := make(map[string]uint64)
-		require.NoError(t, other.Newer(t.Context(), "a", sources, func(key string, s *snapshot.Snapshot, version uint64) {
+		lost, err := other.Newer(t.Context(), "a", sources, func(key string, s *snapshot.Snapshot, version uint64) {
 			got[key], versions[key] = s, version
-		}))
+		})
+		require.NoError(t, err)
+		require.False(t, lost)
 		for i, s := range sources {
 			sources[i].Version = max(s.Version, versions[s.Key])
 		}
