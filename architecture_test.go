@@ -28,22 +28,23 @@ const (
 // mayImport lists the packages of this module that a package may import. Data flows
 // one way, from the answer of a provider to a metric; these directions enforce it.
 var mayImport = map[string][]string{
-	".":                   {"internal/config", "internal/exporter"},
-	"collector":           {"internal/snapshot", "providers"},
-	"internal/cache":      {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
-	"internal/config":     {"internal/quota", "internal/secret", "providers"},
-	"internal/exposition": {"collector", "internal/snapshot", "providers"},
-	"internal/gate":       {"internal/quota", "providers"},
-	"internal/httpapi":    {"internal/config", "internal/gate", "internal/quota", "internal/secret", "providers"},
-	"internal/logging":    {},
-	"internal/quota":      {},
-	"internal/secret":     {},
-	"internal/server":     {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
-	"internal/simulate":   {},
-	"internal/snapshot":   {"internal/quota", "providers"},
-	"internal/state":      {"internal/quota", "internal/snapshot", "providers"},
-	"providers":           {"internal/quota", "internal/secret"},
-	"providers/kit":       {"internal/quota", "internal/secret", "providers"},
+	".":                        {"internal/config", "internal/exporter"},
+	"collector":                {"internal/snapshot", "providers"},
+	"internal/cache":           {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
+	"internal/config":          {"internal/quota", "internal/secret", "providers"},
+	"internal/exposition":      {"collector", "internal/snapshot", "providers"},
+	"internal/gate":            {"internal/quota", "providers"},
+	"internal/httpapi":         {"internal/config", "internal/gate", "internal/quota", "internal/secret", "providers"},
+	"internal/logging":         {},
+	"internal/quota":           {},
+	"internal/secret":          {},
+	"internal/server":          {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
+	"internal/simulate":        {},
+	"internal/snapshot":        {"internal/quota", "providers"},
+	"internal/state":           {"internal/quota", "internal/snapshot", "providers"},
+	"providers":                {"internal/quota", "internal/secret"},
+	"providers/recipe/recipes": {},
+	"providers/kit":            {"internal/quota", "internal/secret", "providers"},
 }
 
 // anyImport are the packages that put others together.
@@ -57,7 +58,7 @@ func importFaults(pkg string, imports []string) []string {
 	allowed, listed := mayImport[pkg]
 	switch {
 	case isSimulator(pkg): // made from the provider's documentation, not from its client
-		allowed, listed = []string{"internal/simulate"}, true
+		allowed, listed = []string{"internal/simulate", "providers/recipe/recipes"}, true
 	case isClient(pkg):
 		allowed, listed = []string{"internal/quota", "internal/secret", "providers", "providers/kit"}, true
 	}

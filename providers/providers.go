@@ -35,6 +35,13 @@ type Provider struct {
 	// only this provider knows. Its error joins all faults that it finds. It sends
 	// nothing.
 	Configure func(section Section) (Account, error)
+	// Load, if not nil, returns the provider with all other fields, which are empty
+	// until then. It is for a provider that takes time to set up, and is called when
+	// an account names it.
+	Load func() (Provider, error)
+	// Check, if not nil, returns the first fault that only a trial shows. It sends
+	// nothing; it is for --config.check and for tests.
+	Check func() error
 }
 
 // Section is the part of an account's configuration that its provider decodes.
@@ -63,7 +70,8 @@ type Account struct {
 	// one has changed.
 	Secrets []*secret.Value
 	// Identity names the remote account (an account id, a user name) without
-	// any secret. Stored values and quota are dropped when it changes.
+	// any secret; empty if only a secret names it. Stored values and quota are
+	// dropped when it changes.
 	Identity string
 	// Open returns the sources that are known without a request. Their keys are
 	// unique. It sends nothing.

@@ -170,7 +170,7 @@ func (f *fleet) open(dir string) {
 	for _, interval := range []time.Duration{slowInterval, fastInterval} {
 		text := fmt.Sprintf("accounts:\n- {name: fleet, provider: flolive, base_url: http://floportal.flolive.net, username: u, password: correct-horse, subscribers: {refresh_interval: %s, file: %s.csv}}\n",
 			interval, interval)
-		file, err := config.Parse("fleet.yml", dir, []byte(text), os.LookupEnv, []providers.Provider{flolive.Provider})
+		file, err := config.Parse("fleet.yml", dir, []byte(text), os.LookupEnv, config.Only(flolive.Provider))
 		require.NoError(t, err)
 		written := file.Accounts[0]
 		checked, err := flolive.Provider.Configure(written.Section)

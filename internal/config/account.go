@@ -50,7 +50,14 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 			defaults = p
 		}
 	}
+	if defaults.Load != nil {
+		var err error
+		if defaults, err = defaults.Load(); err != nil {
+			return nil, err
+		}
+	}
 	c := common{BaseURL: defaults.BaseURL}
+	c.Configure = defaults.Configure
 	c.RateLimit, c.Timeout, c.Section = defaults.RateLimit, defaultTimeout, s
 	if s.node.Kind != yaml.MappingNode {
 		return nil, s.wrongType(s.node, s.path, "a mapping")
@@ -96,6 +103,9 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 // setURLs sets the base URL and the hosts of the provider, some of which the
 // account may replace.
 func (c *common) setURLs(s *Section, defaults providers.Provider) error {
+	if c.BaseURL == "" {
+		return s.Errorf("base_url", "is required: the address of this provider differs from account to account; write one such as https://api.example.com")
+	}
 	base, err := parseURL(s, "base_url", c.BaseURL)
 	faults := []error{err}
 	if c.Account.BaseURL = base; err == nil && s.Has("base_url") {

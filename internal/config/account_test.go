@@ -110,7 +110,7 @@ func TestPastedSecretsWarn(t *testing.T) {
 	} {
 		warnings := func(yaml string) []string {
 			file, err := config.Parse("c.yml", dir, []byte("accounts:\n- name: a\n  provider: 8x8\n  "+yaml),
-				func(string) (string, bool) { return text, true }, known)
+				func(string) (string, bool) { return text, true }, config.Only(all...))
 			require.NoError(t, err)
 			var dst struct {
 				APIKey *secret.Value `yaml:"api_key"`
@@ -144,7 +144,7 @@ func TestFaultsOfAllAccountsAreReported(t *testing.T) {
 			fmt.Fprintf(&want, "c.yml:%d: accounts[%d].timeout: the timeout must be more than 0; write one such as 30s\n", 2+2*i, 2*i)
 		}
 	}
-	_, err := config.Parse("c.yml", "", []byte(text.String()), os.LookupEnv, known)
+	_, err := config.Parse("c.yml", "", []byte(text.String()), os.LookupEnv, config.Only(all...))
 	require.EqualError(t, err, want.String()+"and 3 more")
 	require.NoError(t, config.Join(nil))
 }
@@ -161,7 +161,7 @@ func many(n int) []byte {
 }
 
 func parseMany(t testing.TB, text []byte) *config.File {
-	file, err := config.Parse("c.yml", "", text, func(name string) (string, bool) { return "value-of-" + name, true }, known)
+	file, err := config.Parse("c.yml", "", text, func(name string) (string, bool) { return "value-of-" + name, true }, config.Only(all...))
 	require.NoError(t, err)
 	_, err = configureAll(file)
 	require.NoError(t, err)

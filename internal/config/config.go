@@ -26,21 +26,25 @@ const maxSize = 64 << 20
 // File is a checked configuration file.
 type File struct {
 	Accounts []*Account // in the order of the file; at least one
-	Warnings []string   // one line each
+	// Providers are all that an account may name, recipes of the file included.
+	Providers []providers.Provider
+	Warnings  []string // one line each
 }
 
 // Account is the part of an account that is common to all providers. URLs are
 // absolute, http or https, without user, query, fragment and final slash.
 type Account struct {
-	Name      string              `yaml:"name"` // unique within its provider; valid UTF-8, not empty
-	Provider  string              `yaml:"provider"`
-	BaseURL   *url.URL            `yaml:"-"`
-	Hosts     map[string]*url.URL `yaml:"-"`          // all further hosts of the provider by name
-	Header    http.Header         `yaml:"-"`          // sent with every request; holds no credentials
-	RateLimit quota.Limit         `yaml:"rate_limit"` // valid
-	Timeout   time.Duration       `yaml:"timeout"`    // of one HTTP request; more than 0, default 30s
-	HTTP      HTTP                `yaml:"http"`
-	Section   *Section            `yaml:"-"` // the provider's own part
+	Name     string              `yaml:"name"` // unique within its provider; valid UTF-8, not empty
+	Provider string              `yaml:"provider"`
+	BaseURL  *url.URL            `yaml:"-"`
+	Hosts    map[string]*url.URL `yaml:"-"` // all further hosts of the provider by name
+	Header   http.Header         `yaml:"-"` // sent with every request; holds no credentials
+	// Configure is that of the provider.
+	Configure func(providers.Section) (providers.Account, error) `yaml:"-"`
+	RateLimit quota.Limit                                        `yaml:"rate_limit"` // valid
+	Timeout   time.Duration                                      `yaml:"timeout"`    // of one HTTP request; more than 0, default 30s
+	HTTP      HTTP                                               `yaml:"http"`
+	Section   *Section                                           `yaml:"-"` // the provider's own part
 }
 
 // HTTP is how to reach the provider, by the names of Prometheus. Paths are
@@ -55,7 +59,7 @@ type HTTP struct {
 // line says where, what, and what to do, and shows no secret and no text from the
 // environment. A file that can be read is returned with its faults: it has every
 // account whose provider is known, so that the own parts of these can be checked too.
-func Load(path string, known []providers.Provider) (*File, error) {
+func Load(path string, known Known) (*File, error) {
 	var text []byte
 	err := checkFile(path)
 	if err == nil {
@@ -73,6 +77,30 @@ func Load(path string, known []providers.Provider) (*File, error) {
 		return nil, fmt.Errorf("--config.file %s: %w", path, err)
 	}
 	return Parse(path, filepath.Dir(path), text, os.LookupEnv, known)
+}
+
+// Known returns the providers that accounts may name, given the recipes of the file. An
+// error is one that a recipe returns.
+type Known func(recipes []*Section) ([]providers.Provider, error)
+
+// Only returns a [Known] of these providers and no recipes.
+func Only(known ...providers.Provider) Known {
+	return func([]*Section) ([]providers.Provider, error) { return known, nil }
+}
+
+// ParseRecipe returns a text that is one recipe. name is the name of the file in errors.
+func ParseRecipe(name string, text []byte) (*Section, error) {
+	return parse(name, "", text, func(string) (string, bool) { return "", false })
+}
+
+// parse returns the whole of a text.
+func parse(name, dir string, text []byte, env func(string) (string, bool)) (*Section, error) {
+	doc := &document{
+		file: name, dir: dir, env: env, result: &File{},
+		values: make(map[string]string), sizes: make(map[*yaml.Node]int),
+	}
+	root, err := doc.parse(text)
+	return &Section{doc: doc, node: root}, err
 }
 
 // checkFile returns an error if path is no regular file, because opening a named
@@ -94,24 +122,29 @@ func checkFile(path string) error {
 
 // Parse is Load for a text in memory. name is the name of the file in errors, dir
 // is where relative paths start, env looks up environment variables.
-func Parse(name, dir string, text []byte, env func(string) (string, bool), known []providers.Provider) (*File, error) {
-	doc := &document{
-		file: name, dir: dir, env: env, result: &File{},
-		values: make(map[string]string), sizes: make(map[*yaml.Node]int),
-	}
-	root, err := doc.parse(text)
+func Parse(name, dir string, text []byte, env func(string) (string, bool), known Known) (*File, error) {
+	file, err := parse(name, dir, text, env)
 	if err != nil {
 		return nil, Join(err)
 	}
+	doc := file.doc
 	var top struct {
 		Accounts []*yaml.Node `yaml:"accounts"`
+		Recipes  []*yaml.Node `yaml:"recipes"`
 	}
-	file := &Section{doc: doc, node: root}
-	err = file.Decode(&top)
-	if err == nil && len(top.Accounts) == 0 {
+	decoded := file.Decode(&top)
+	recipes := make([]*Section, 0, len(top.Recipes))
+	for i, n := range top.Recipes {
+		if n != nil { // an empty item is a fault
+			recipes = append(recipes, &Section{doc: doc, path: "recipes" + indexStep(i), node: n})
+		}
+	}
+	doc.result.Providers, err = known(recipes)
+	unsure := err != nil // an account's provider may be a faulty recipe
+	if err == nil && decoded == nil && len(top.Accounts) == 0 {
 		err = file.Errorf("accounts", "there is no account; add at least one")
 	}
-	faults := []error{errors.Join(doc.faults...), err}
+	faults := []error{errors.Join(doc.faults...), decoded, err}
 	type id struct{ provider, name string }
 	seen := make(map[id]*Section)
 	for i, n := range top.Accounts {
@@ -119,14 +152,16 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 			continue // an empty item, which is a fault
 		}
 		s := &Section{doc: doc, path: "accounts" + indexStep(i), node: n}
-		a, err := newAccount(s, known)
-		faults = append(faults, err)
-		if a == nil {
+		a, err := newAccount(s, doc.result.Providers)
+		if a == nil && unsure {
+			continue
+		}
+		if faults = append(faults, err); a == nil {
 			continue
 		}
 		if first := seen[id{a.Provider, a.Name}]; first != nil {
-			faults = append(faults, s.Errorf("name", "%.60q is already the name of %s (line %d); give each account of a provider its own",
-				s.written("name"), first.path, first.node.Line))
+			faults = append(faults, s.Errorf("name", "%.60q is already the name of %s; give each account of a provider its own",
+				s.written("name"), first.Place()))
 			continue
 		}
 		seen[id{a.Provider, a.Name}] = s

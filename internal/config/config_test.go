@@ -47,7 +47,7 @@ type fakePrices struct {
 
 type fakeNetwork struct{ MCC, MNC string }
 
-var known = []providers.Provider{
+var all = []providers.Provider{
 	{
 		Name: "8x8", BaseURL: "https://sms.8x8.com", RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5},
 		Hosts: map[string]string{"pricing": "https://pricing.8x8.com/v1/", "auth": "https://auth.8x8.com"},
@@ -96,7 +96,7 @@ func configureAll(file *config.File) ([]*fake, error) {
 
 func load(t *testing.T, name string) (*config.File, []*fake) {
 	t.Helper()
-	file, err := config.Load(filepath.Join("testdata", name), known)
+	file, err := config.Load(filepath.Join("testdata", name), config.Only(all...))
 	require.NoError(t, err)
 	all, err := configureAll(file)
 	require.NoError(t, err)
@@ -109,7 +109,7 @@ func parse(text string, env map[string]string) (*config.File, error) {
 	return config.Parse("c.yml", "/etc/exporter", []byte(whole), func(name string) (string, bool) {
 		value, ok := env[name]
 		return value, ok
-	}, known)
+	}, config.Only(all...))
 }
 
 // section returns the section of such an account.
@@ -131,7 +131,7 @@ func get(t *testing.T, v *secret.Value) string {
 // is its first line; FILE and DIR stand for where it is, PROVIDERS for known.
 func TestInvalidFiles(t *testing.T) {
 	var names []string
-	for _, p := range known {
+	for _, p := range all {
 		names = append(names, p.Name)
 	}
 	paths, err := filepath.Glob("testdata/invalid-*.yml")
@@ -146,7 +146,7 @@ func TestInvalidFiles(t *testing.T) {
 			require.True(t, ok, "the first line must be the error")
 			want = strings.NewReplacer("FILE", path, "DIR", filepath.Dir(path), "PROVIDERS", strings.Join(names, ", ")).Replace(want)
 
-			file, err := config.Load(path, known)
+			file, err := config.Load(path, config.Only(all...))
 			if file != nil {
 				_, more := configureAll(file)
 				err = config.Join(err, more)
@@ -234,9 +234,9 @@ func TestAnchorsAndMergeKeys(t *testing.T) {
 }
 
 func TestLoadSaysWhichFileIsMissing(t *testing.T) {
-	_, err := config.Load("testdata/none.yml", known)
+	_, err := config.Load("testdata/none.yml", config.Only(all...))
 	require.EqualError(t, err, "--config.file testdata/none.yml: the file does not exist; create it or correct the path, or try --demo, which needs none")
-	_, err = config.Load("testdata", known)
+	_, err = config.Load("testdata", config.Only(all...))
 	require.EqualError(t, err, "--config.file testdata: is a directory; name a YAML file with accounts")
 }
 
@@ -256,7 +256,7 @@ func TestNamesMustBeText(t *testing.T) {
 		" ":    "c.yml:2: accounts[0].name: the account has no name; give it one, it becomes the label account",
 	} {
 		_, err := config.Parse("c.yml", "", []byte("accounts:\n- name: ${NAME}\n  provider: 8x8"),
-			func(string) (string, bool) { return value, true }, known)
+			func(string) (string, bool) { return value, true }, config.Only(all...))
 		require.EqualError(t, err, want)
 	}
 }

@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 			t.Skip()
 		}
 		// The directory does not exist, so that no path leads to a file.
-		file, err := config.Parse("c.yml", "/nonexistent", text, env, known)
+		file, err := config.Parse("c.yml", "/nonexistent", text, env, config.Only(all...))
 		if err == nil {
 			_, err = configureAll(file)
 		}

@@ -82,6 +82,9 @@ func (s *Section) Warnf(path, format string, args ...any) {
 	s.doc.warn(s.Errorf(path, format, args...))
 }
 
+// Place names the section, such as "recipes[1] (line 12)".
+func (s *Section) Place() string { return fmt.Sprintf("%s (line %d)", s.path, s.node.Line) }
+
 // Path returns p relative to the configuration file; "" stays "".
 func (s *Section) Path(p string) string {
 	if p == "" || filepath.IsAbs(p) {

@@ -19,7 +19,6 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
-	"github.com/balance-exporter/balance_exporter/providers/all"
 )
 
 // largeAnswers is how many price lists are read at a time in one process, which
@@ -38,13 +37,13 @@ type account struct {
 // configure checks each account's own part of the configuration, whose other faults
 // are in err. It returns the accounts with warnings, one line each.
 func configure(file *config.File, err error) ([]account, []string, error) {
-	faults := []error{err}
+	faults, faulty := []error{err}, err != nil
 	accounts := make([]account, len(file.Accounts))
 	first := map[string]string{} // name of the first account, by remote account
 	for i, c := range file.Accounts {
-		provider, _ := all.Lookup(c.Provider)
-		checked, err := provider.Configure(c.Section)
-		if faults = append(faults, err); config.Join(faults...) != nil {
+		checked, err := c.Configure(c.Section)
+		faulty = faulty || err != nil
+		if faults = append(faults, err); faulty {
 			continue // the rest needs valid accounts
 		}
 		a := account{Account: c, checked: checked}
@@ -53,7 +52,7 @@ func configure(file *config.File, err error) ([]account, []string, error) {
 			remote = append(remote, name, c.Hosts[name].String())
 		}
 		a.remote, a.id = digest(remote...), digest(append(remote, c.Name)...)
-		if other, twice := first[a.remote]; twice {
+		if other, twice := first[a.remote]; twice && checked.Identity != "" {
 			c.Section.Warnf("", "is the same account at the provider as %s: both spend one quota, which their rate_limit does not know; remove one of them", other)
 		} else {
 			first[a.remote] = c.Name

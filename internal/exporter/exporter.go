@@ -218,7 +218,7 @@ func (e *Exporter) load() ([]account, error) {
 }
 
 // read reads and checks the web configuration and the configuration, from its file or
-// that of the demo.
+// that of the demo. For --config.check it runs the examples of recipes as well.
 func (e *Exporter) read() ([]account, []string, error) {
 	if e.opts.Web != nil && e.opts.Web.WebConfigFile != nil {
 		if err := checkWebConfig(*e.opts.Web.WebConfigFile); err != nil {
@@ -228,14 +228,20 @@ func (e *Exporter) read() ([]account, []string, error) {
 	var file *config.File
 	var err error
 	if e.opts.Demo {
-		file, err = config.Parse("demo.yml", ".", demo.Config(), os.LookupEnv, all.Providers())
+		file, err = config.Parse("demo.yml", ".", demo.Config(), os.LookupEnv, all.Known)
 	} else {
-		file, err = config.Load(e.opts.ConfigFile, all.Providers())
+		file, err = config.Load(e.opts.ConfigFile, all.Known)
 	}
 	if file == nil {
 		return nil, nil, err
 	}
-	return configure(file, err)
+	faults := []error{err}
+	for _, p := range file.Providers {
+		if p.Check != nil && e.opts.ConfigCheck {
+			faults = append(faults, p.Check())
+		}
+	}
+	return configure(file, config.Join(faults...))
 }
 
 // use makes accounts the ones to read, and returns what has changed.

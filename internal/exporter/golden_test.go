@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,9 +15,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/balance-exporter/balance_exporter/providers/all"
 	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
+	"github.com/balance-exporter/balance_exporter/providers/recipe/recipesim"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -24,11 +25,12 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // Every documented answer passes through client, cache, collectors and exposition, and
 // the whole exposition is compared.
 func TestDocumentedAnswers(t *testing.T) {
-	for _, c := range alltest.Cases() {
+	kinds := recipesim.Named("messente", "smsc", "telnyx", "thingsmobile", "twilio") // beside those of alltest
+	for _, c := range slices.Concat(alltest.Cases(), kinds) {
 		for _, sample := range c.Samples {
 			t.Run(c.Provider+"/"+sample.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					provider, _ := all.Lookup(c.Provider)
+					provider, _ := alltest.Provider(c.Provider)
 					servers := map[string]http.Handler{hostOf(t, provider.BaseURL): sample}
 					for _, base := range provider.Hosts {
 						servers[hostOf(t, base)] = sample

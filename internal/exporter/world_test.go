@@ -29,7 +29,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
-	"github.com/balance-exporter/balance_exporter/providers/all"
+	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 )
 
 func init() {
@@ -101,7 +101,7 @@ func memoryDir(t *testing.T) string {
 
 // add adds an account of a case; with w.rng, any variation of it.
 func (w *world) add(c simulate.Case) *simAccount {
-	provider, ok := all.Lookup(c.Provider)
+	provider, ok := alltest.Provider(c.Provider)
 	require.True(w.t, ok, c.Provider)
 	a := &simAccount{
 		Case: c, name: fmt.Sprintf("a%d", len(w.accounts)), api: c.Open(w.rng), scheme: "http",

@@ -32,6 +32,13 @@ type Case struct {
 	Endpoints []Endpoint
 	// Errors are documented error bodies.
 	Errors []Error
+	// PlainText is set if an answer is a text whose end cannot be recognised.
+	PlainText bool
+	// AnyKey is set if the keys of an object in an answer are not documented, because
+	// each of them is a value.
+	AnyKey bool
+	// Empty are documented answers without a value, such as that of a postpaid account.
+	Empty []string
 	// Samples are documented answers.
 	Samples []Sample
 }

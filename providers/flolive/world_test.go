@@ -38,7 +38,7 @@ func parse(t testing.TB, dir string, keys ...string) (*config.Account, *config.F
 	p := flolive.Provider
 	text := fmt.Sprintf("accounts:\n  - name: fleet\n    provider: %s\n    %s\n", p.Name, strings.Join(keys, "\n    "))
 	empty := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), empty, []providers.Provider{p})
+	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), empty, config.Only(p))
 	require.NoError(t, err)
 	return file.Accounts[0], file
 }

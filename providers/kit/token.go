@@ -38,8 +38,8 @@ type Token struct {
 	ExpiresIn float64
 }
 
-// TokenOptions configure a [TokenSource]. HTTP, Login, Header and DefaultLife are
-// required.
+// TokenOptions configure a [TokenSource]. HTTP, Login and DefaultLife are required, and
+// Header for Do.
 type TokenOptions struct {
 	HTTP providers.HTTP
 	// Secrets are what Login sends. A token is dropped when one of them changes.
@@ -100,6 +100,11 @@ func NewTokenSource(opts TokenOptions) *TokenSource {
 // if it has to; its error may be that of Login. A refused token is renewed unless
 // it is fresh from a login and never worked: that refusal is final.
 func (s *TokenSource) Do(ctx context.Context, call providers.Call) error {
+	return s.DoWith(ctx, call, func(token string) (http.Header, error) { return s.opts.Header(token), nil })
+}
+
+// DoWith is Do with header lines of the call's own.
+func (s *TokenSource) DoWith(ctx context.Context, call providers.Call, header func(token string) (http.Header, error)) error {
 	for tries := 1; ; {
 		if err := s.ready(ctx); err != nil {
 			return err
@@ -112,7 +117,7 @@ func (s *TokenSource) Do(ctx context.Context, call providers.Call) error {
 				expired = true
 				return nil, providers.Errorf(providers.ReasonAuth, "the token expired before the request was sent: %w", providers.ErrNotAsked)
 			}
-			return s.opts.Header(sent.access), nil
+			return header(sent.access)
 		}
 		call.Renewable = sync.OnceValue(func() bool { return s.answered(sent, providers.ReasonAuth, tries) })
 		err := s.opts.HTTP.Do(ctx, call)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,9 +14,19 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
-// numbers adds the numbers of a JSON text to sent, those in strings included.
+// decimal matches a number in a text.
+var decimal = regexp.MustCompile(`-?[0-9]+(\.[0-9]+)?`)
+
+// numbers adds the numbers of a body to sent: those of a JSON text, in strings too, and
+// those anywhere in another text.
 func numbers(body []byte, sent map[float64]bool) {
-	for _, text := range leaves(decode(body)) {
+	found := leaves(decode(body))
+	if decode(body) == nil {
+		for i, text := range decimal.FindAllString(string(body), -1) {
+			found[strconv.Itoa(i)] = text
+		}
+	}
+	for _, text := range found {
 		if f, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil {
 			sent[f] = true
 		}

@@ -23,7 +23,7 @@ func Parse(t TB, p providers.Provider, name, dir string, lines ...string) (*conf
 	t.Helper()
 	text := fmt.Sprintf("accounts:\n  - name: %s\n    provider: %s\n    %s\n", name, p.Name, strings.Join(lines, "\n    "))
 	empty := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), empty, []providers.Provider{p})
+	file, err := config.Parse("balance_exporter.yml", dir, []byte(text), empty, config.Only(p))
 	require.NoError(t, err)
 	return file.Accounts[0], file
 }

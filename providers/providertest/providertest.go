@@ -17,11 +17,21 @@ import (
 
 // Run runs the suite for each case.
 func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {
+	run(t, p, cases, testing.Short())
+}
+
+// RunQuick is Run without answers of 64 MiB, which take most of the time. It is for a
+// provider that shares its code with another one.
+func RunQuick(t *testing.T, p providers.Provider, cases ...simulate.Case) {
+	run(t, p, cases, true)
+}
+
+func run(t *testing.T, p providers.Provider, cases []simulate.Case, quick bool) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, check := range checks {
 				t.Run(check.name, func(t *testing.T) {
-					if err := check.run(t, subject{p, c}); err != nil {
+					if err := check.run(t, subject{p, quick, c}); err != nil {
 						t.Fatal(err)
 					}
 				})
@@ -33,6 +43,7 @@ func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {
 // subject is what the suite checks.
 type subject struct {
 	provider providers.Provider
+	quick    bool // without answers of 64 MiB
 	simulate.Case
 }
 

@@ -39,7 +39,7 @@ func configure(t testing.TB, keys ...string) (providers.Account, []string, error
 	t.Helper()
 	text := "accounts:\n  - name: a\n    provider: yeastar\n    " + strings.Join(keys, "\n    ") + "\n"
 	empty := func(string) (string, bool) { return "", false }
-	file, err := config.Parse("balance_exporter.yml", ".", []byte(text), empty, []providers.Provider{yeastar.Provider})
+	file, err := config.Parse("balance_exporter.yml", ".", []byte(text), empty, config.Only(yeastar.Provider))
 	require.NoError(t, err)
 	account, err := yeastar.Provider.Configure(file.Accounts[0].Section)
 	return account, file.Warnings, err
