@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"internal/server":          {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
 	"internal/simulate":        {},
 	"internal/snapshot":        {"internal/quota", "providers"},
-	"internal/state":           {"internal/quota", "internal/snapshot", "providers"},
+	"internal/state":           {"internal/quota", "internal/secret", "internal/snapshot", "providers"},
 	"providers":                {"internal/quota", "internal/secret"},
 	"providers/recipe/recipes": {},
 	"providers/kit":            {"internal/quota", "internal/secret", "providers"},

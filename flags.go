@@ -15,8 +15,6 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/exporter"
 )
 
-const defaultAddress = ":10062"
-
 // parseFlags parses the command line. Every flag can also be set in the environment,
 // as BALANCE_EXPORTER_ and its name in capitals. Help and version go to out, and
 // exit is called after them.
@@ -33,14 +31,16 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("config.check", "Validate the configuration, print the requests per hour that it plans, and exit. Sends nothing.").BoolVar(&o.ConfigCheck)
 	app.Flag("demo", "Serve from simulators of all providers in this process. Needs no configuration, credentials or network.").BoolVar(&o.Demo)
 	app.Flag("once", "Refresh every source once, print the metrics, and exit; with 1 if any source failed.").BoolVar(&o.Once)
-	app.Flag("state.url", "Where snapshots and quota state are persisted: memory: or sqlite:PATH.").Default("memory:").StringVar(&o.StateURL)
+	app.Flag("state.url", "Where snapshots and quota state are persisted: memory:, sqlite:PATH, or for several replicas redis://[USER@]HOST:PORT[/DB], rediss://... or redis-sentinel://[USER@]HOST:PORT[,HOST:PORT...]/MASTER[/DB].").Default("memory:").StringVar(&o.StateURL)
+	app.Flag("state.password-file", "File with the password of the Redis user.").StringVar(&o.StatePasswordFile)
+	app.Flag("state.prefix", "Prefix of every Redis key.").Default("balance_exporter:").StringVar(&o.StatePrefix)
 	app.Flag("scrape.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").Default("500ms").DurationVar(&o.TimeoutOffset)
 	app.Flag("scrape.max-wait", "Longest wait of a scrape for refreshes when it has something to serve, and for subscribers always.").Default("2s").DurationVar(&o.MaxWait)
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").Default("/metrics").StringVar(&o.TelemetryPath)
 	app.Flag("web.external-url", "Where users reach the exporter behind a reverse proxy; links use it.").StringVar(&o.ExternalURL)
 	app.Flag("log.level", "Only log messages with this severity or above.").Default("info").EnumVar(&o.LogLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Output format of log messages.").Default("logfmt").EnumVar(&o.LogFormat, "logfmt", "json")
-	o.Web = kingpinflag.AddFlags(app, defaultAddress)
+	o.Web = kingpinflag.AddFlags(app, ":10062")
 	if _, err := app.Parse(args); err != nil {
 		return o, explain(app, args, err)
 	}

@@ -86,7 +86,8 @@ func TestBadFlags(t *testing.T) {
 		"--scrape.max-wait=soon":               `--scrape.max-wait=soon: time: invalid duration "soon"; see --help`,
 		"--config.fil=x":                       "unknown long flag '--config.fil'; did you mean --config.file?",
 		"--no-onec":                            "unknown long flag '--no-onec'; did you mean --once?",
-		"--state.url=nosql:x":                  `--state.url: unknown scheme "nosql", expected memory: or sqlite:PATH`,
+		"--state.url=redis://me:pass@h:1":      `--state.url: a password in the URL is visible in the process list; remove it and give --state.password-file`,
+		"--state.url=nosql:x":                  `--state.url: unknown scheme "nosql", expected memory:, sqlite:PATH, redis://[USER@]HOST:PORT[/DB], rediss://[USER@]HOST:PORT[/DB] or redis-sentinel://[USER@]HOST:PORT[,HOST:PORT...]/MASTER[/DB]`,
 		"--web.telemetry-path=metrics":         `--web.telemetry-path "metrics": must start with /`,
 		"--web.telemetry-path=/-/healthy":      `--web.telemetry-path "/-/healthy": must not be below /-/, which has the health and reload endpoints`,
 		"--web.telemetry-path=//metrics":       `--web.telemetry-path "//metrics": must be a clean path, without //, /./ or /../; for example /metrics`,
@@ -145,6 +146,7 @@ accounts:
 8x8       messaging  total                       66.0        60
 yeastar   partner    balance  1        1m        60.0        
 yeastar   partner    total                       60.0        3600
+Replicas: one. Each further process has a state and a quota of its own; the limits have room for the demand of 0. With --state.url=redis://... any number has one quota.
 `, stdout)
 	assert.Equal(t, strings.ReplaceAll(`warning: FILE:7: accounts[0].base_url: http:// sends the credentials unencrypted to another host; use https://
 warning: FILE:5: accounts[0].account_id: "bp-123" is no GUID, as 8x8 documents account ids

@@ -114,6 +114,7 @@ func registry(t *testing.T) *prometheus.Registry {
 	state := collector.NewState()
 	state.Operation("update", 100*time.Microsecond, nil)
 	state.Operation("publish", time.Second, os.ErrPermission)
+	state.Claimed("granted")
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(
 		collector.NewData(func() []*snapshot.Group { return groups(now) }, providers.Kinds()),

@@ -101,7 +101,7 @@ func Families() []Family {
 	for _, r := range sourceRows {
 		out = append(out, r.Family)
 	}
-	out = append(out, requestsFamily, durationFamily, stateUpFamily, stateErrorsFamily, stateDurationFamily)
+	out = append(out, requestsFamily, durationFamily, stateUpFamily, stateErrorsFamily, claimsFamily, stateDurationFamily)
 	for _, r := range processRows {
 		out = append(out, r.Family)
 	}

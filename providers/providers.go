@@ -73,6 +73,9 @@ type Account struct {
 	// any secret; empty if only a secret names it. Stored values and quota are
 	// dropped when it changes.
 	Identity string
+	// OneReader is set if the account logs in and a new token may end the validity of
+	// the one before: of several replicas, one at a time reads the account.
+	OneReader bool
 	// Open returns the sources that are known without a request. Their keys are
 	// unique. It sends nothing.
 	Open func(env Env) ([]Source, error)

@@ -33,7 +33,10 @@ type Account struct {
 	Sources []providers.Source
 	// Secrets are the credentials; a change ends the block for refused ones.
 	Secrets []*secret.Value
-	Gate    *gate.Gate
+	// OneReader lets one process at a time read the account; see
+	// [providers.Account].
+	OneReader bool
+	Gate      *gate.Gate
 }
 
 // Options configure a [Cache]. All fields are required.

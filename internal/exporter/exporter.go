@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -42,7 +43,9 @@ type Options struct {
 	Demo        bool
 	Once        bool
 
-	StateURL string
+	StateURL          string
+	StatePasswordFile string // empty for none
+	StatePrefix       string
 
 	TimeoutOffset time.Duration
 	MaxWait       time.Duration
@@ -110,6 +113,8 @@ type Exporter struct {
 	masks  *secret.Mask
 	// transport returns the transport of an account.
 	transport func(name string, c config.HTTP) (http.RoundTripper, error)
+	// dialState dials the server of the state; nil for the network.
+	dialState func(ctx context.Context, network, address string) (net.Conn, error)
 
 	requests *collector.Requests
 	process  *collector.Process
@@ -147,14 +152,14 @@ func (e *Exporter) Open() error {
 	}
 	// The state comes second: a bad configuration must not touch it.
 	e.state = collector.NewState()
-	e.store, err = state.Open(e.opts.StateURL, state.Options{Logger: e.logger, Observer: e.state})
+	own, err := e.openState()
 	if err != nil {
-		return fmt.Errorf("--state.url: %w", err)
+		return err
 	}
 	e.requests = collector.NewRequests()
 	e.opener = &opener{
 		store: e.store, observer: e.requests, logger: e.logger, transport: e.transport,
-		slots: httpapi.NewSlots(largeAnswers), masks: e.masks,
+		slots: httpapi.NewSlots(largeAnswers), masks: e.masks, own: own,
 	}
 	e.cache = cache.New(cache.Options{Store: e.store, Logger: e.logger, MaxWait: e.opts.MaxWait})
 	e.own = prometheus.NewPedanticRegistry()
@@ -170,6 +175,28 @@ func (e *Exporter) Open() error {
 		return err
 	}
 	return nil
+}
+
+// openState opens the state. It returns the mask of its password, which all logs hide
+// already.
+func (e *Exporter) openState() (*secret.Mask, error) {
+	var password *secret.Value
+	if file := e.opts.StatePasswordFile; file != "" {
+		password = secret.File(file)
+		if _, err := password.Get(); err != nil {
+			return nil, fmt.Errorf("--state.password-file: %w", err)
+		}
+	}
+	own := secret.NewMask(password)
+	e.masks.Replace(own)
+	var err error
+	e.store, err = state.Open(e.opts.StateURL, state.Options{
+		Logger: e.logger, Observer: e.state, Password: password, Prefix: e.opts.StatePrefix, Dial: e.dialState,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--state.url: %w", err)
+	}
+	return own, nil
 }
 
 // handlerMetrics returns the registry for the metrics about the process and its

@@ -44,8 +44,32 @@ accounts:
 8x8       messaging  total                                                  63.0        3600
 flolive   fleet      subscribers  2 and those that listing finds  15m       8.0         
 flolive   fleet      total                                                  8.0         7200
+Replicas: one. Each further process has a state and a quota of its own; the limits have room for the demand of 57. With --state.url=redis://... any number has one quota.
 `, plan)
 	require.Empty(t, warnings)
+}
+
+func TestPlanOfReplicas(t *testing.T) {
+	b := benchOf(t, `
+accounts:
+  - name: messaging
+    provider: 8x8
+    account_id: `+accountOne+`
+    api_key: key-one-1234
+    balance: {low_threshold: 500}
+    prices: {enabled: false}
+`, nil)
+	b.opts.StateURL = "redis://redis.example.com:6379"
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, b.check(&stdout, &stderr))
+	require.Equal(t, `PROVIDER  ACCOUNT    SOURCE   SOURCES  INTERVAL  REQUESTS/H  LIMIT/H
+8x8       messaging  balance  1        1m0s      60.0        
+8x8       messaging  total                       60.0        3600
+Replicas: any number with this --state.url has one quota. The table is the demand of all of them together.
+`, stdout.String())
+	require.Empty(t, stderr.String())
+	b.opts.StateURL = "redis://:secret@redis.example.com:6379"
+	require.EqualError(t, b.check(&stdout, &stderr), "--state.url: a password in the URL is visible in the process list; remove it and give --state.password-file")
 }
 
 // An account that demands exactly its limit has no warning, one that demands more has.

@@ -28,7 +28,7 @@ func (e *Exporter) Server() *server.Server {
 		TelemetryPath: e.opts.TelemetryPath, ExternalURL: e.opts.ExternalURL, TimeoutOffset: e.opts.TimeoutOffset,
 		Refresh: e.cache.Refresh, Serve: e.metrics.Serve,
 		Names: e.cache.Names, Status: e.cache.Status, Subscribers: e.cache.Subscribers,
-		Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
+		StateReady: e.store.Ready, Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
 	})
 }
 

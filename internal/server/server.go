@@ -50,6 +50,8 @@ type Options struct {
 	// Subscribers returns at most most of the lowest and of the failing subscribers of
 	// an account.
 	Subscribers func(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber)
+	// StateReady returns why the state has never been reached; nil if it has.
+	StateReady func(ctx context.Context) error
 	// Reload loads the configuration again, and returns what has changed in one line.
 	Reload func() (changes string, err error)
 	// Demo marks the status page as a demo.
@@ -134,9 +136,13 @@ func (s *Server) Routes() http.Handler {
 	return mux
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if s.stopping.Load() {
 		say(w, http.StatusServiceUnavailable, "shutting down")
+		return
+	}
+	if err := s.opts.StateReady(r.Context()); err != nil {
+		say(w, http.StatusServiceUnavailable, "the state has not been reached yet: "+err.Error())
 		return
 	}
 	say(w, http.StatusOK, "ready")

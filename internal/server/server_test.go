@@ -29,6 +29,7 @@ type scrapes struct {
 	names   []snapshot.Name
 	parts   exposition.Parts
 	served  int
+	state   error // why the state was never reached
 }
 
 func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, *server.Server) {
@@ -50,7 +51,8 @@ func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, 
 			return []snapshot.Subscriber{{Name: "truck-12", Threshold: 2, Balance: providers.SubscriberBalance{ID: "id", Currency: "USD", Value: 0.5}}},
 				[]snapshot.Subscriber{{Name: "truck-13", Failure: &snapshot.Failure{Reason: providers.ReasonNotFound, Message: "does <not> exist", Count: 2}}}
 		},
-		Reload: func() (string, error) { return "1 added: 8x8/a", reload },
+		Reload:     func() (string, error) { return "1 added: 8x8/a", reload },
+		StateReady: func(context.Context) error { return s.state },
 	})
 	return srv.Routes(), srv
 }
@@ -242,6 +244,12 @@ func TestOtherRoutes(t *testing.T) {
 	}
 	srv.Stopping()
 	assert.Equal(t, 503, do(h, http.MethodGet, "/-/ready", "").Code)
+
+	h, _ = routes(&scrapes{state: errors.New("connection refused")}, nil, nil)
+	w := do(h, http.MethodGet, "/-/ready", "")
+	assert.Equal(t, 503, w.Code)
+	assert.Equal(t, "the state has not been reached yet: connection refused\n", w.Body.String())
+	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Zero(t, s.served)
 }

@@ -30,6 +30,8 @@ type settings struct {
 // authSettings say how a token is sent. Public code sends it as a bearer token; the
 // page of the documentation about it is not public.
 type authSettings struct {
+	kit.Login `yaml:",inline"`
+
 	Header string `yaml:"header"`
 	Prefix string `yaml:"prefix"`
 	// TokenLifetime is the age at which a token is renewed that does not state its
@@ -76,6 +78,7 @@ func configure(section providers.Section) (providers.Account, error) {
 		a.Identity, a.Secrets = "token", []*secret.Value{s.Token}
 	} else {
 		a.Identity, a.Secrets = "user "+s.Username, []*secret.Value{s.Password}
+		a.OneReader = !s.Auth.ConcurrentLogins
 	}
 	return a, nil
 }

@@ -86,6 +86,14 @@ func (s Subscribers) Domain() providers.Part {
 	return p
 }
 
+// Login is what the key `auth` of an account that logs in has. Inline it in the
+// provider's own struct.
+type Login struct {
+	// ConcurrentLogins says that the provider lets several tokens be valid at a time,
+	// so that several replicas may read the account.
+	ConcurrentLogins bool `yaml:"concurrent_logins"`
+}
+
 // Balance is the configuration of an account's balance.
 type Balance struct {
 	Part         `yaml:",inline"`

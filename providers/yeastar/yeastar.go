@@ -32,6 +32,7 @@ type settings struct {
 	ClientID     string        `yaml:"client_id"`
 	ClientSecret *secret.Value `yaml:"client_secret"`
 	Currency     string        `yaml:"currency"` // of the balance; the API does not return it
+	Auth         kit.Login     `yaml:"auth"`
 	Balance      kit.Balance   `yaml:"balance"`
 }
 
@@ -54,9 +55,10 @@ func configure(section providers.Section) (providers.Account, error) {
 		section.Warnf("currency", "%q is no ISO 4217 code such as USD; the label has it as it is", s.Currency)
 	}
 	return providers.Account{
-		Parts:    []providers.Part{s.Balance.Domain()},
-		Secrets:  []*secret.Value{s.ClientSecret},
-		Identity: s.ClientID,
+		Parts:     []providers.Part{s.Balance.Domain()},
+		Secrets:   []*secret.Value{s.ClientSecret},
+		Identity:  s.ClientID,
+		OneReader: !s.Auth.ConcurrentLogins,
 		Open: func(env providers.Env) ([]providers.Source, error) {
 			return []providers.Source{newBalance(env.HTTP, s)}, nil
 		},
