@@ -15,8 +15,6 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/exporter"
 )
 
-const defaultAddress = ":10062"
-
 // parseFlags parses the command line. Every flag can also be set in the environment,
 // as BALANCE_EXPORTER_ and its name in capitals. Help and version go to out, and
 // exit is called after them.
@@ -40,7 +38,7 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("web.external-url", "Where users reach the exporter behind a reverse proxy; links use it.").StringVar(&o.ExternalURL)
 	app.Flag("log.level", "Only log messages with this severity or above.").Default("info").EnumVar(&o.LogLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Output format of log messages.").Default("logfmt").EnumVar(&o.LogFormat, "logfmt", "json")
-	o.Web = kingpinflag.AddFlags(app, defaultAddress)
+	o.Web = kingpinflag.AddFlags(app, ":10062")
 	if _, err := app.Parse(args); err != nil {
 		return o, explain(app, args, err)
 	}

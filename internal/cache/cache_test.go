@@ -443,3 +443,33 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 		assert.True(t, slices.Equal(before[1:], after[1:]), "the fleet has not changed")
 	})
 }
+
+// A fleet without series of its own has one group, that of its totals.
+func TestGroupsOfAFleetWithoutSeries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := state.NewMemory()
+		var sources []providers.Source
+		for i := range 1500 {
+			one := subscriber(i)
+			one.fetch = func(context.Context) (providers.Reading, error) {
+				return providers.Reading{SubscriberBalances: []providers.SubscriberBalance{{ID: "a", Currency: "USD", Value: 0.1}}}, nil
+			}
+			sources = append(sources, one)
+		}
+		spec := account(store, "a", "", sources...)
+		spec.Parts = []providers.Part{{
+			Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour, Fleet: true, Series: providers.SeriesNone,
+		}}
+		c := newCache(t, store, spec)
+		assert.Empty(t, c.Groups()[0].Totals, "never a sum of nothing")
+		scrape(t, c)
+		groups := c.Groups()
+		assert.Len(t, groups, 1)
+		read := source(c, providers.KindSubscribers).Fleet.Fresh
+		assert.Positive(t, read)
+		assert.Equal(t, []snapshot.Total{{Currency: "USD", Sum: float64(read) / 10, Count: read}}, groups[0].Totals)
+		time.Sleep(6 * time.Hour)
+		assert.Empty(t, c.Groups()[0].Totals, "values have ended, though nothing was asked")
+		assert.NotNil(t, c.Groups()[0].Totals)
+	})
+}

@@ -55,9 +55,9 @@ type HTTP struct {
 }
 
 // Load reads and checks the configuration file at path, whose accounts are of the
-// providers that known returns. An error has a line for each fault, as [Join] returns
-// it; each line says where, what, and what to do, and shows no secret and no text from
-// the environment. A file that can be read is returned with its faults: it has every
+// providers in known. An error has a line for each fault, as [Join] returns it; each
+// line says where, what, and what to do, and shows no secret and no text from the
+// environment. A file that can be read is returned with its faults: it has every
 // account whose provider is known, so that the own parts of these can be checked too.
 func Load(path string, known Known) (*File, error) {
 	var text []byte
@@ -132,21 +132,19 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 		Accounts []*yaml.Node `yaml:"accounts"`
 		Recipes  []*yaml.Node `yaml:"recipes"`
 	}
-	err = file.Decode(&top)
-	var recipes []*Section
+	decoded := file.Decode(&top)
+	recipes := make([]*Section, 0, len(top.Recipes))
 	for i, n := range top.Recipes {
-		if n != nil { // else an empty item, which is a fault
+		if n != nil { // an empty item is a fault
 			recipes = append(recipes, &Section{doc: doc, path: "recipes" + indexStep(i), node: n})
 		}
 	}
-	var invalid error
-	if doc.result.Providers, invalid = known(recipes); invalid != nil {
-		return nil, Join(errors.Join(doc.faults...), err, invalid) // the accounts may be of these recipes
-	}
-	if err == nil && len(top.Accounts) == 0 {
+	doc.result.Providers, err = known(recipes)
+	unsure := err != nil // an account's provider may be a faulty recipe
+	if err == nil && decoded == nil && len(top.Accounts) == 0 {
 		err = file.Errorf("accounts", "there is no account; add at least one")
 	}
-	faults := []error{errors.Join(doc.faults...), err}
+	faults := []error{errors.Join(doc.faults...), decoded, err}
 	type id struct{ provider, name string }
 	seen := make(map[id]*Section)
 	for i, n := range top.Accounts {
@@ -155,8 +153,10 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 		}
 		s := &Section{doc: doc, path: "accounts" + indexStep(i), node: n}
 		a, err := newAccount(s, doc.result.Providers)
-		faults = append(faults, err)
-		if a == nil {
+		if a == nil && unsure {
+			continue
+		}
+		if faults = append(faults, err); a == nil {
 			continue
 		}
 		if first := seen[id{a.Provider, a.Name}]; first != nil {

@@ -262,14 +262,13 @@ func (e *Exporter) read() ([]account, []string, error) {
 	if file == nil {
 		return nil, nil, err
 	}
-	if e.opts.ConfigCheck {
-		for _, p := range file.Providers {
-			if p.Check != nil {
-				err = config.Join(err, p.Check())
-			}
+	faults := []error{err}
+	for _, p := range file.Providers {
+		if p.Check != nil && e.opts.ConfigCheck {
+			faults = append(faults, p.Check())
 		}
 	}
-	return configure(file, err)
+	return configure(file, config.Join(faults...))
 }
 
 // use makes accounts the ones to read, and returns what has changed.

@@ -205,7 +205,7 @@ func change(b balanceReport) string {
 	}
 	first, last := b.History[0], b.History[len(b.History)-1]
 	if first.Amount == last.Amount {
-		return "no change in " + span(last.At.Sub(first.At))
+		return "no change"
 	}
 	return fmt.Sprintf("%+.6g in %s", last.Amount-first.Amount, span(last.At.Sub(first.At)))
 }

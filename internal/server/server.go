@@ -47,11 +47,11 @@ type Options struct {
 	Names func() []snapshot.Name
 	// Status returns the state of every account.
 	Status func() []snapshot.Account
-	// StateReady returns why the state has never been reached; nil if it has.
-	StateReady func(ctx context.Context) error
 	// Subscribers returns at most most of the lowest and of the failing subscribers of
 	// an account.
 	Subscribers func(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber)
+	// StateReady returns why the state has never been reached; nil if it has.
+	StateReady func(ctx context.Context) error
 	// Reload loads the configuration again, and returns what has changed in one line.
 	Reload func() (changes string, err error)
 	// Demo marks the status page as a demo.

@@ -40,9 +40,10 @@ func TestSettings(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "token"), []byte("the-token\n"), 0o600))
 	configured := configure(t, dir, "token_file: token", "auth: {header: X-Token, prefix: '', token_lifetime: 1h}",
-		"subscribers: {refresh_interval: 1s, max_age: 1s, customer_id: c}")
+		"subscribers: {refresh_interval: 1s, max_age: 1s, customer_id: c, series: low, low_thresholds: {USD: 2, MB: 0.5}}")
 	require.Equal(t, []providers.Part{{
 		Kind: providers.KindSubscribers, Interval: time.Second, MaxAge: time.Second, Fleet: true,
+		Series: providers.SeriesLow, LowThresholds: map[string]float64{"USD": 2, "MB": 0.5},
 	}}, configured.Parts)
 	require.Equal(t, "token", configured.Identity)
 	token, err := configured.Secrets[0].Get()

@@ -54,14 +54,6 @@ func (p Part) Domain(kind providers.Kind) providers.Part {
 	return providers.Part{Kind: kind, Interval: p.Interval(), MaxAge: time.Duration(p.MaxAge)}
 }
 
-// Login is what the key `auth` of an account that logs in has. Inline it in the
-// provider's own struct.
-type Login struct {
-	// ConcurrentLogins says that the provider lets several tokens be valid at a time,
-	// so that several replicas may read the account.
-	ConcurrentLogins bool `yaml:"concurrent_logins"`
-}
-
 // Subscribers is the configuration of a fleet.
 type Subscribers struct {
 	Part          `yaml:",inline"`
@@ -92,6 +84,14 @@ func (s Subscribers) Domain() providers.Part {
 	p := s.Part.Domain(providers.KindSubscribers)
 	p.Fleet, p.Series, p.LowThresholds = true, s.Series, s.LowThresholds
 	return p
+}
+
+// Login is what the key `auth` of an account that logs in has. Inline it in the
+// provider's own struct.
+type Login struct {
+	// ConcurrentLogins says that the provider lets several tokens be valid at a time,
+	// so that several replicas may read the account.
+	ConcurrentLogins bool `yaml:"concurrent_logins"`
 }
 
 // Balance is the configuration of an account's balance.

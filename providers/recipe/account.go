@@ -38,11 +38,10 @@ type priceSettings struct {
 
 // configure implements [providers.Provider].
 func (r *recipe) configure(section providers.Section) (providers.Account, error) {
-	a, err := r.decode(section)
-	if err != nil {
-		return providers.Account{}, err
-	}
-	if err := a.check(section); err != nil {
+	faults := &kit.Faults{Section: section}
+	a := r.decode(faults)
+	a.check(faults)
+	if err := faults.Err(); err != nil {
 		return providers.Account{}, err
 	}
 	checked := providers.Account{Identity: a.identity(), Open: a.open}
@@ -60,7 +59,7 @@ func (r *recipe) configure(section providers.Section) (providers.Account, error)
 
 // decode decodes an account. Its keys are those of the recipe, so the struct to decode
 // into is made for it.
-func (r *recipe) decode(section providers.Section) (*account, error) {
+func (r *recipe) decode(f *kit.Faults) *account {
 	a := &account{
 		recipe: r, settings: values{}, secrets: map[string]*secret.Value{},
 		balance: kit.NewBalance(),
@@ -70,7 +69,7 @@ func (r *recipe) decode(section providers.Section) (*account, error) {
 	a.prices.RefreshInterval = max(a.prices.RefreshInterval, r.MinInterval)
 	a.balance.Enabled, a.prices.Enabled = r.Balance != nil, r.Prices != nil
 	// Prices of every country would take a request for each.
-	a.prices.Enabled = a.prices.Enabled && (!r.perCountry() || section.Has("prices.countries"))
+	a.prices.Enabled = a.prices.Enabled && (!r.perCountry() || f.Section.Has("prices.countries"))
 
 	var fields []reflect.StructField
 	field := func(key string, kind reflect.Type) {
@@ -97,16 +96,14 @@ func (r *recipe) decode(section providers.Section) (*account, error) {
 	for i, part := range parts {
 		decoded.Elem().Field(len(fields) - len(parts) + i).Set(reflect.ValueOf(part))
 	}
-	if err := section.Decode(decoded.Interface()); err != nil {
-		return nil, err
-	}
+	f.Add(f.Section.Decode(decoded.Interface()))
 	for i, name := range r.Settings {
 		a.settings[name] = strings.TrimSpace(decoded.Elem().Field(i).String())
 	}
 	for i, name := range r.Secrets {
 		a.secrets[name], _ = decoded.Elem().Field(len(r.Settings) + i).Interface().(*secret.Value)
 	}
-	return a, nil
+	return a
 }
 
 // perCountry reports whether prices are asked for by country.
@@ -119,7 +116,7 @@ func (r *recipe) perCountry() bool {
 	})
 }
 
-func (a *account) check(section providers.Section) error {
+func (a *account) check(f *kit.Faults) {
 	var missing []string
 	for _, name := range a.Settings {
 		if a.settings[name] == "" {
@@ -131,38 +128,32 @@ func (a *account) check(section providers.Section) error {
 			missing = append(missing, fmt.Sprintf("%[1]s (or %[1]s_file)", name))
 		}
 	}
-	switch {
-	case len(missing) > 0:
-		return section.Errorf("", "provider %s also needs %s", a.Name, strings.Join(missing, ", "))
-	case !a.balance.Enabled && !a.prices.Enabled && a.Prices != nil && !section.Has("prices.countries") && a.perCountry():
-		return section.Errorf("prices.countries", "is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
-	case !a.balance.Enabled && !a.prices.Enabled:
-		return section.Errorf("balance.enabled", "everything is turned off; turn balance or prices on, or remove the account")
-	}
-	faults := &kit.Faults{Section: section}
+	off := !a.balance.Enabled && !a.prices.Enabled
+	noCountry := a.Prices != nil && !f.Section.Has("prices.countries") && a.perCountry()
+	f.If(len(missing) > 0, "", "provider %s also needs %s", a.Name, strings.Join(missing, ", "))
+	f.If(off && noCountry, "prices.countries", "is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
+	f.If(off && !noCountry, "balance.enabled", "everything is turned off; turn balance or prices on, or remove the account")
 	for _, name := range a.Settings {
 		value := a.settings[name]
-		faults.If(!utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl), name, "must be one line of valid UTF-8; correct it")
+		f.If(!utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl), name, "must be one line of valid UTF-8; correct it")
 	}
-	faults.Add(a.checkValues(section))
-	a.checkPart(faults, "balance", a.balance.Part)
-	a.checkPart(faults, "prices", a.prices.Part)
+	if len(missing) == 0 {
+		a.checkValues(f)
+	}
+	for path, part := range map[string]*kit.Part{"balance": &a.balance.Part, "prices": &a.prices.Part} {
+		if part.Enabled {
+			f.If(part.RefreshInterval < a.MinInterval, path+".refresh_interval", "must be at least %s, the shortest that %s allows", a.MinInterval, a.Name)
+			part.Check(f, path)
+		}
+	}
 	if a.prices.Enabled {
-		a.checkPrices(faults)
-	}
-	return faults.Err()
-}
-
-func (a *account) checkPart(faults *kit.Faults, path string, part kit.Part) {
-	if part.Enabled {
-		faults.If(part.RefreshInterval < a.MinInterval, path+".refresh_interval", "must be at least %s, the shortest that %s allows", a.MinInterval, a.Name)
-		part.Check(faults, path)
+		a.checkPrices(f)
 	}
 }
 
 // checkValues checks that the settings fit the places where they stand, with harmless
 // secrets, which may change later.
-func (a *account) checkValues(section providers.Section) error {
+func (a *account) checkValues(f *kit.Faults) {
 	filled := maps.Clone(a.settings)
 	for _, name := range append(slices.Clone(a.Secrets), tokenName, countryName) {
 		filled[name] = "x"
@@ -174,21 +165,19 @@ func (a *account) checkValues(section providers.Section) error {
 		}
 		var bad *valueError
 		if errors.As(err, &bad) {
-			return section.Errorf(bad.name, "%s", bad.problem)
+			f.If(true, bad.name, "%s", bad.problem)
 		}
 	}
-	return nil
 }
 
-func (a *account) checkPrices(faults *kit.Faults) {
-	faults.If(a.prices.MaxSeries < 1, "prices.max_series", "must be at least 1")
-	faults.If(a.perCountry() && len(a.prices.Countries) == 0, "prices.countries",
-		"is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
+func (a *account) checkPrices(f *kit.Faults) {
+	f.If(a.prices.MaxSeries < 1, "prices.max_series", "must be at least 1")
+	f.If(a.perCountry() && len(a.prices.Countries) == 0, "prices.countries", "is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
 	for i, country := range a.prices.Countries {
 		path := fmt.Sprintf("prices.countries[%d]", i)
 		code, ok := kit.Country(country)
-		faults.If(!ok, path, "%q must be the two letters of ISO 3166-1, such as SG", country)
-		faults.If(ok && slices.Contains(a.prices.Countries[:i], code), path, "%s is listed twice", code)
+		f.If(!ok, path, "%q must be the two letters of ISO 3166-1, such as SG", country)
+		f.If(ok && slices.Contains(a.prices.Countries[:i], code), path, "%s is listed twice", code)
 		a.prices.Countries[i] = code
 	}
 }
