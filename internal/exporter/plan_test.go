@@ -63,7 +63,7 @@ accounts:
 	var stdout, stderr bytes.Buffer
 	require.NoError(t, b.check(&stdout, &stderr))
 	require.Equal(t, `PROVIDER  ACCOUNT    SOURCE   SOURCES  INTERVAL  REQUESTS/H  LIMIT/H
-8x8       messaging  balance  1        1m0s      60.0        
+8x8       messaging  balance  1        1m        60.0        
 8x8       messaging  total                       60.0        3600
 Replicas: any number with this --state.url has one quota. The table is the demand of all of them together.
 `, stdout.String())
