@@ -28,7 +28,7 @@ const (
 // mayImport lists the packages of this module that a package may import. Data flows
 // one way, from the answer of a provider to a metric; these directions enforce it.
 var mayImport = map[string][]string{
-	".":                        {"internal/exporter"},
+	".":                        {"internal/config", "internal/exporter"},
 	"collector":                {"internal/snapshot", "providers"},
 	"internal/cache":           {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
 	"internal/config":          {"internal/quota", "internal/secret", "providers"},
@@ -41,10 +41,10 @@ var mayImport = map[string][]string{
 	"internal/server":          {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
 	"internal/simulate":        {},
 	"internal/snapshot":        {"internal/quota", "providers"},
-	"internal/state":           {"internal/quota", "internal/snapshot", "providers"},
+	"internal/state":           {"internal/quota", "internal/secret", "internal/snapshot", "providers"},
 	"providers":                {"internal/quota", "internal/secret"},
-	"providers/recipe/recipes": {},
 	"providers/kit":            {"internal/quota", "internal/secret", "providers"},
+	"providers/recipe/recipes": {},
 }
 
 // anyImport are the packages that put others together.

@@ -35,14 +35,14 @@ func TestBadConfiguration(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, file := range files {
-		if name := filepath.Base(file); strings.HasPrefix(name, "invalid-host-") && name != "invalid-host-of-a-provider-without.yml" {
-			continue // 8x8 has no further hosts; internal/config reads these for a provider that has
+		if strings.HasPrefix(filepath.Base(file), "invalid-host-") {
+			continue // no provider has further hosts; internal/config reads these for one that has
 		}
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
 			first, _, _ := strings.Cut(string(text), "\n")
-			want := strings.NewReplacer("# error: ", "balance_exporter: ", "FILE", file, "DIR", dir, "PROVIDERS", strings.Join(all.Names(), ", ")).Replace(first) + "\n"
+			want := strings.NewReplacer("# error: ", "balance_exporter: ", " ⏎ ", "\n", "FILE", file, "DIR", dir, "PROVIDERS", strings.Join(all.Names(), ", ")).Replace(first) + "\n"
 			for _, mode := range []string{"--config.check", "--once"} {
 				code, stdout, stderr := program(t, mode, "--config.file="+file)
 				assert.Equal(t, 1, code)
@@ -62,9 +62,9 @@ func TestConfigurationThatIsNoFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(config, []byte("accounts: [{name: a, provider: 8x8, account_id: a, api_key: key-of-tests}]"), 0o600))
 	missing := filepath.Join(dir, "missing.yml")
 	for _, c := range []struct{ config, web, want string }{
-		{pipe, "", "cannot read the configuration: read " + pipe + ": not a regular file; name a readable file with --config.file"},
-		{dir, "", "cannot read the configuration: read " + dir + ": not a regular file; name a readable file with --config.file"},
-		{missing, "", "cannot read the configuration: stat " + missing + ": no such file or directory; name a readable file with --config.file"},
+		{pipe, "", "--config.file " + pipe + ": not a regular file; name a YAML file with accounts"},
+		{dir, "", "--config.file " + dir + ": is a directory; name a YAML file with accounts"},
+		{missing, "", "--config.file " + missing + ": the file does not exist; create it or correct the path, or try --demo, which needs none"},
 		{config, pipe, "--web.config.file: " + pipe + " is not a regular file; name a readable file"},
 		{config, dir, "--web.config.file: " + dir + " is not a regular file; name a readable file"},
 		{config, missing, "--web.config.file: stat " + missing + ": no such file or directory; name a readable file"},
@@ -80,11 +80,14 @@ func TestConfigurationThatIsNoFile(t *testing.T) {
 
 func TestBadFlags(t *testing.T) {
 	for flag, want := range map[string]string{
-		"--nonsense":                           "unknown long flag '--nonsense', try --help",
-		"--log.level=loud":                     "enum value must be one of debug,info,warn,error, got 'loud', try --help",
-		"--log.format=xml":                     "enum value must be one of logfmt,json, got 'xml', try --help",
-		"--scrape.max-wait=soon":               `time: invalid duration "soon", try --help`,
-		"--state.url=nosql:x":                  `--state.url: unknown scheme "nosql", expected memory: or sqlite:PATH`,
+		"--nonsense":                           "unknown long flag '--nonsense'; see --help",
+		"--log.level=loud":                     "--log.level=loud: enum value must be one of debug,info,warn,error, got 'loud'; see --help",
+		"--log.format=xml":                     "--log.format=xml: enum value must be one of logfmt,json, got 'xml'; see --help",
+		"--scrape.max-wait=soon":               `--scrape.max-wait=soon: time: invalid duration "soon"; see --help`,
+		"--config.fil=x":                       "unknown long flag '--config.fil'; did you mean --config.file?",
+		"--no-onec":                            "unknown long flag '--no-onec'; did you mean --once?",
+		"--state.url=redis://me:pass@h:1":      `--state.url: a password in the URL is visible in the process list; remove it and give --state.password-file`,
+		"--state.url=nosql:x":                  `--state.url: unknown scheme "nosql", expected memory:, sqlite:PATH, redis://[USER@]HOST:PORT[/DB], rediss://[USER@]HOST:PORT[/DB] or redis-sentinel://[USER@]HOST:PORT[,HOST:PORT...]/MASTER[/DB]`,
 		"--web.telemetry-path=metrics":         `--web.telemetry-path "metrics": must start with /`,
 		"--web.telemetry-path=/-/healthy":      `--web.telemetry-path "/-/healthy": must not be below /-/, which has the health and reload endpoints`,
 		"--web.telemetry-path=//metrics":       `--web.telemetry-path "//metrics": must be a clean path, without //, /./ or /../; for example /metrics`,
@@ -97,6 +100,21 @@ func TestBadFlags(t *testing.T) {
 		assert.Equal(t, 1, code, flag)
 		assert.Empty(t, stdout, flag)
 		assert.Equal(t, "balance_exporter: "+want+"\n", stderr)
+	}
+}
+
+func TestBadVariables(t *testing.T) {
+	for _, c := range []struct{ name, value, want string }{
+		{"BALANCE_EXPORTER_DEMO", "yes", "BALANCE_EXPORTER_DEMO=yes, which sets --demo: must be true or false; correct or unset it"},
+		{"BALANCE_EXPORTER_SCRAPE_MAX_WAIT", "2", `BALANCE_EXPORTER_SCRAPE_MAX_WAIT=2, which sets --scrape.max-wait: time: missing unit in duration "2"; correct or unset it`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv(c.name, c.value)
+			code, stdout, stderr := program(t, "--once")
+			assert.Equal(t, 1, code)
+			assert.Empty(t, stdout)
+			assert.Equal(t, "balance_exporter: "+c.want+"\n", stderr)
+		})
 	}
 }
 
@@ -123,11 +141,12 @@ accounts:
 	code, stdout, stderr := program(t, "--config.check")
 	assert.Equal(t, 0, code)
 	assert.Equal(t, `PROVIDER  ACCOUNT    SOURCE   SOURCES  INTERVAL  REQUESTS/H  LIMIT/H
-8x8       messaging  balance  1        1m0s      60.0        
-8x8       messaging  prices   1        1h0m0s    6.0         
+8x8       messaging  balance  1        1m        60.0        
+8x8       messaging  prices   1        1h        6.0         
 8x8       messaging  total                       66.0        60
-yeastar   partner    balance  1        1m0s      60.0        
+yeastar   partner    balance  1        1m        60.0        
 yeastar   partner    total                       60.0        3600
+Replicas: one. Each further process has a state and a quota of its own; the limits have room for the demand of 0. With --state.url=redis://... any number has one quota.
 `, stdout)
 	assert.Equal(t, strings.ReplaceAll(`warning: FILE:7: accounts[0].base_url: http:// sends the credentials unencrypted to another host; use https://
 warning: FILE:5: accounts[0].account_id: "bp-123" is no GUID, as 8x8 documents account ids

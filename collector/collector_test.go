@@ -57,7 +57,27 @@ func groups(now time.Time) []*snapshot.Group {
 			}}),
 			{Reading: providers.Reading{Subscriber: "gone", SubscriberBalances: []providers.SubscriberBalance{{ID: "c", Unit: "SMS", Value: 1}}}, FetchedAt: now, TriedAt: now, Ended: true},
 		},
+	}, {
+		Provider: "flolive", Account: "fleet", Shard: -1,
+		Part: providers.Part{
+			Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 6 * time.Hour, LowThresholds: map[string]float64{"USD": 20, "KB": 50},
+		},
+		Totals: []snapshot.Total{
+			{Currency: "EUR", Sum: 5, Count: 2},
+			{Currency: "USD", Sum: 12.75, Count: 1, Low: 1, HasThreshold: true},
+			{Unit: "KB", Sum: 50.3, Count: 1, HasThreshold: true},
+		},
 	}}
+}
+
+// Of a fleet with series: low, only what is below its threshold has series.
+func TestSeriesOfLowSubscribersOnly(t *testing.T) {
+	now := time.Now()
+	fleet := groups(now)[2]
+	fleet.Part.Series, fleet.Part.LowThresholds = providers.SeriesLow, map[string]float64{"USD": 20, "KB": 50}
+	data := collector.NewData(func() []*snapshot.Group { return []*snapshot.Group{fleet} }, providers.Kinds())
+	assert.Equal(t, 1, testutil.CollectAndCount(data, "subscriber_balance"), "12.75 USD is below 20")
+	assert.Equal(t, 0, testutil.CollectAndCount(data, "subscriber_allowance"), "50.3 KB is not below 50")
 }
 
 func accounts(now time.Time) []snapshot.Account {
@@ -94,6 +114,7 @@ func registry(t *testing.T) *prometheus.Registry {
 	state := collector.NewState()
 	state.Operation("update", 100*time.Microsecond, nil)
 	state.Operation("publish", time.Second, os.ErrPermission)
+	state.Claimed("granted")
 	r := prometheus.NewPedanticRegistry()
 	r.MustRegister(
 		collector.NewData(func() []*snapshot.Group { return groups(now) }, providers.Kinds()),
@@ -149,7 +170,7 @@ func TestValuesEnd(t *testing.T) {
 func TestFamilyOfAGroup(t *testing.T) {
 	now := time.Now()
 	for _, group := range groups(now) {
-		for _, f := range collector.DataFamilies(group.Part.Kind) {
+		for _, f := range collector.DataFamilies(group.Part.Kind, group.Totals != nil) {
 			one := collector.NewFamily(f.Name, group)
 			all := collector.NewData(func() []*snapshot.Group { return groups(now) }, providers.Kinds())
 			assert.Equal(t, testutil.CollectAndCount(all, f.Name), testutil.CollectAndCount(one), f.Name)
@@ -162,7 +183,7 @@ func TestFamilyOfAGroup(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	var doc strings.Builder
 	doc.WriteString("# Metrics\n\nGenerated from the table in `collector/` by `go test ./collector -update`; do not edit.\n\n")
-	doc.WriteString("Counters start at 0 with the process. Values of providers are exposed as they were sent: never converted, rounded or summed.\n")
+	doc.WriteString("Counters start at 0 with the process. Values of providers are exposed as they were sent: never converted or rounded. Only `fleet_balance` and `fleet_allowance` are sums, and these are exact.\n")
 	doc.WriteString("In addition there are `balance_exporter_build_info`, `go_*` (without memstats), `process_*` and `promhttp_*` as usual.\n")
 	for _, f := range collector.Families() {
 		kind := "gauge"

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -80,11 +81,51 @@ var dataRows = []row[reading]{
 			send(p.Amount, r.group.Provider, r.group.Account, p.SubAccount, p.Country, p.MCC, p.MNC, p.Operator, p.NumberType, string(p.Direction), p.Currency)
 		}
 	}),
+	newFleetRow(Family{
+		Name: "fleet_balance", Labels: []string{"provider", "account", "currency"},
+		Help:   "Money left on all subscribers that are served, in units of the currency." + cached,
+		Series: "1 per account and currency",
+	}, func(t snapshot.Total) float64 { return t.Sum }),
+	newFleetRow(Family{
+		Name: "fleet_balances", Labels: []string{"provider", "account", "currency"},
+		Help:   "Number of money balances of subscribers that are served.",
+		Series: "as fleet_balance",
+	}, func(t snapshot.Total) float64 { return float64(t.Count) }),
+	newFleetRow(Family{
+		Name: "fleet_low_balances", Labels: []string{"provider", "account", "currency"},
+		Help:   "Number of money balances of subscribers that are below subscriber_low_threshold. Absent without a threshold.",
+		Series: "as fleet_balance, where there is a threshold",
+	}, low),
+	newFleetRow(Family{
+		Name: "fleet_allowance", Labels: []string{"provider", "account", "unit"},
+		Help:   "Allowances left on all subscribers that are served, in the unit that the provider returns: SMS, KB, MB or GB." + cached,
+		Series: "1 per account and unit",
+	}, func(t snapshot.Total) float64 { return t.Sum }),
+	newFleetRow(Family{
+		Name: "fleet_allowances", Labels: []string{"provider", "account", "unit"},
+		Help:   "Number of allowances of subscribers that are served.",
+		Series: "as fleet_allowance",
+	}, func(t snapshot.Total) float64 { return float64(t.Count) }),
+	newFleetRow(Family{
+		Name: "fleet_low_allowances", Labels: []string{"provider", "account", "unit"},
+		Help:   "Number of allowances of subscribers that are below subscriber_low_threshold. Absent without a threshold.",
+		Series: "as fleet_allowance, where there is a threshold",
+	}, low),
+	newRow(Family{
+		Name: "subscriber_low_threshold", Kind: providers.KindSubscribers, Fleet: true,
+		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "unit"},
+		Help:   "Configured low_thresholds: the amount below which a balance of a subscriber is low, in the unit, which may be a currency.",
+		Series: "1 per threshold",
+	}, func(r reading, send func(float64, ...string)) {
+		for unit, threshold := range r.group.Part.LowThresholds {
+			send(threshold, r.group.Provider, r.group.Account, unit)
+		}
+	}),
 	newRow(Family{
 		Name: "subscriber_balance", Kind: providers.KindSubscribers,
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "subscriber", "balance_id", "currency"},
 		Help:   "Money left on a balance of a subscriber, in units of the currency." + cached,
-		Series: "1 per money balance of each subscriber",
+		Series: "1 per money balance of each subscriber that `series` selects",
 	}, func(r reading, send func(float64, ...string)) {
 		sendSubscriber(r, send, func(b providers.SubscriberBalance) string { return b.Currency })
 	}),
@@ -92,16 +133,40 @@ var dataRows = []row[reading]{
 		Name: "subscriber_allowance", Kind: providers.KindSubscribers,
 		Type: prometheus.GaugeValue, Labels: []string{"provider", "account", "subscriber", "balance_id", "unit"},
 		Help:   "Allowance left on a plan of a subscriber, in the unit that the provider returns: SMS, KB, MB or GB." + cached,
-		Series: "1 per allowance of each subscriber",
+		Series: "1 per allowance of each subscriber that `series` selects",
 	}, func(r reading, send func(float64, ...string)) {
 		sendSubscriber(r, send, func(b providers.SubscriberBalance) string { return b.Unit })
 	}),
 }
 
+// newFleetRow returns the row of a family with a value for each total of a fleet that
+// has the unit of its last label; NaN leaves one out.
+func newFleetRow(f Family, value func(snapshot.Total) float64) row[reading] {
+	f.Kind, f.Fleet, f.Type = providers.KindSubscribers, true, prometheus.GaugeValue
+	return newRow(f, func(r reading, send func(float64, ...string)) {
+		for _, t := range r.group.Totals {
+			unit := t.Currency
+			if f.Labels[2] == "unit" {
+				unit = t.Unit
+			}
+			if v := value(t); unit != "" && !math.IsNaN(v) {
+				send(v, r.group.Provider, r.group.Account, unit)
+			}
+		}
+	})
+}
+
+func low(t snapshot.Total) float64 {
+	if !t.HasThreshold {
+		return math.NaN()
+	}
+	return float64(t.Low)
+}
+
 // sendSubscriber sends the balances of a subscriber that have the given label.
 func sendSubscriber(r reading, send func(float64, ...string), label func(providers.SubscriberBalance) string) {
 	for _, b := range r.served.SubscriberBalances {
-		if l := label(b); l != "" {
+		if l := label(b); l != "" && (r.group.Part.Series != providers.SeriesLow || r.group.Part.IsLow(b)) {
 			send(b.Value, r.group.Provider, r.group.Account, r.served.Subscriber, b.ID, l)
 		}
 	}
@@ -128,21 +193,22 @@ func NewData(groups func() []*snapshot.Group, kinds []providers.Kind) *Data {
 }
 
 // NewFamily returns the collector of one data family, by name, for one group. It
-// returns nil if there is no such family, or if it is of another kind than the group.
+// returns nil if there is no such family, or if it does not show the group.
 func NewFamily(name string, group *snapshot.Group) *Data {
 	for _, r := range dataRows {
-		if r.Name == name && r.Kind == group.Part.Kind {
+		if r.Name == name && r.shows(group) {
 			return &Data{groups: func() []*snapshot.Group { return []*snapshot.Group{group} }, rows: []row[reading]{r}}
 		}
 	}
 	return nil
 }
 
-// DataFamilies returns the data families of a kind, in the order of the table.
-func DataFamilies(kind providers.Kind) []Family {
+// DataFamilies returns the data families of a kind, in the order of the table: those
+// that show the totals of a fleet, or the others.
+func DataFamilies(kind providers.Kind, fleet bool) []Family {
 	var out []Family
 	for _, r := range dataRows {
-		if r.Kind == kind {
+		if r.Kind == kind && r.Fleet == fleet {
 			out = append(out, r.Family)
 		}
 	}
@@ -157,8 +223,11 @@ func (d *Data) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
 	for _, group := range d.groups() {
 		for _, r := range d.rows {
-			if r.Kind != group.Part.Kind {
+			if !r.shows(group) {
 				continue
+			}
+			if r.Fleet {
+				r.collect(reading{group: group}, ch)
 			}
 			for _, s := range group.Snapshots {
 				from := reading{group: group, last: s.Reading}

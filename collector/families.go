@@ -8,6 +8,7 @@ package collector
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -20,8 +21,15 @@ type Family struct {
 	// Kind is the part of an account that the family shows; empty for the
 	// exporter's own metrics.
 	Kind providers.Kind
+	// Fleet is set if the family shows the totals of a fleet, not its sources.
+	Fleet bool
 	// Series says how many series to expect.
 	Series string
+}
+
+// shows reports whether the family shows a group.
+func (f Family) shows(g *snapshot.Group) bool {
+	return f.Kind == g.Part.Kind && f.Fleet == (g.Totals != nil)
 }
 
 // row is a family with the function that emits it from a T.
@@ -93,7 +101,7 @@ func Families() []Family {
 	for _, r := range sourceRows {
 		out = append(out, r.Family)
 	}
-	out = append(out, requestsFamily, durationFamily, stateUpFamily, stateErrorsFamily, stateDurationFamily)
+	out = append(out, requestsFamily, durationFamily, stateUpFamily, stateErrorsFamily, claimsFamily, stateDurationFamily)
 	for _, r := range processRows {
 		out = append(out, r.Family)
 	}

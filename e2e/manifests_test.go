@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -25,21 +27,25 @@ type manifests struct {
 	service    *core.Service
 	monitor    *monitoring.ServiceMonitor
 	rule       *monitoring.PrometheusRule
+	// Of the replicas' state; nil without.
+	valkey        *apps.Deployment
+	valkeyService *core.Service
+	budget        *policy.PodDisruptionBudget
 	// The names of what volumes can be made of, by kind.
 	secrets, configMaps, claims, accounts map[string]bool
 }
 
 // readManifests decodes as Kubernetes and the Prometheus operator do, and refuses keys
 // that they do not know.
-func readManifests(t *testing.T) manifests {
+func readManifests(t *testing.T, deployment string) manifests {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{core.AddToScheme, apps.AddToScheme, monitoring.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{core.AddToScheme, apps.AddToScheme, policy.AddToScheme, monitoring.AddToScheme} {
 		require.NoError(t, add(scheme))
 	}
 	strict := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	m := manifests{secrets: map[string]bool{}, configMaps: map[string]bool{}, claims: map[string]bool{}, accounts: map[string]bool{}}
-	for _, name := range []string{"deployment.yaml", "servicemonitor.yaml", "prometheusrule.yaml"} {
+	for _, name := range []string{deployment, "servicemonitor.yaml", "prometheusrule.yaml"} {
 		documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(readExample(t, "kubernetes/"+name))))
 		for {
 			document, err := documents.Read()
@@ -54,9 +60,19 @@ func readManifests(t *testing.T) manifests {
 			require.NoError(t, err, "%s: %s", name, document)
 			switch o := object.(type) {
 			case *apps.Deployment:
-				m.deployment = o
+				if o.Name == valkey {
+					m.valkey = o
+				} else {
+					m.deployment = o
+				}
 			case *core.Service:
-				m.service = o
+				if o.Name == valkey {
+					m.valkeyService = o
+				} else {
+					m.service = o
+				}
+			case *policy.PodDisruptionBudget:
+				m.budget = o
 			case *core.Secret:
 				m.secrets[o.Name] = true
 			case *core.ConfigMap:
@@ -90,10 +106,45 @@ func onlyComments(document []byte) bool {
 	return true
 }
 
+const valkey = "balance-exporter-valkey"
+
 // The objects are such as Kubernetes takes, and refer to each other.
 func TestKubernetesManifests(t *testing.T) {
 	t.Parallel()
-	m := readManifests(t)
+	for _, name := range []string{"deployment.yaml", "ha/replicas.yaml"} {
+		t.Run(name, func(t *testing.T) { checkManifests(t, readManifests(t, name)) })
+	}
+}
+
+// The replicas find Valkey, with its password, and one of them is always there.
+func TestKubernetesReplicas(t *testing.T) {
+	t.Parallel()
+	m := readManifests(t, "ha/replicas.yaml")
+	require.NotNil(t, m.valkey)
+	require.NotNil(t, m.valkeyService)
+	require.NotNil(t, m.budget)
+	assert.EqualValues(t, 2, *m.deployment.Spec.Replicas)
+	assert.Equal(t, m.deployment.Spec.Selector.MatchLabels, m.budget.Spec.Selector.MatchLabels)
+	pod := m.valkey.Spec.Template
+	assert.Subset(t, pod.Labels, m.valkey.Spec.Selector.MatchLabels)
+	assert.Subset(t, pod.Labels, m.valkeyService.Spec.Selector)
+	assert.NotSubset(t, pod.Labels, m.service.Spec.Selector, "scrapes do not reach Valkey")
+	port := m.valkeyService.Spec.Ports[0]
+	assert.Equal(t, pod.Spec.Containers[0].Ports[0].Name, port.TargetPort.StrVal)
+	args := m.deployment.Spec.Template.Spec.Containers[0].Args
+	assert.Contains(t, args, fmt.Sprintf("--state.url=redis://%s:%d", m.valkeyService.Name, port.Port))
+	const password = "/run/secrets/balance_exporter/valkey"
+	assert.Contains(t, args, "--state.password-file="+password)
+	assert.Contains(t, pod.Spec.Containers[0].Args[0], `--requirepass "$(cat `+password+`)"`)
+	assert.Contains(t, pod.Spec.Containers[0].Args[0], "--maxmemory-policy noeviction")
+	for _, v := range pod.Spec.Volumes {
+		if v.Secret != nil {
+			assert.True(t, m.secrets[v.Secret.SecretName])
+		}
+	}
+}
+
+func checkManifests(t *testing.T, m manifests) {
 	pod := m.deployment.Spec.Template
 	assert.Subset(t, pod.Labels, m.deployment.Spec.Selector.MatchLabels)
 	assert.Subset(t, pod.Labels, m.service.Spec.Selector)
@@ -130,12 +181,17 @@ func TestKubernetesManifests(t *testing.T) {
 	}
 }
 
-// Compose's own loader takes the file.
+// Compose's own loader takes the files.
 func TestComposeFile(t *testing.T) {
 	t.Parallel()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(examples, "compose.yaml")}, cli.WithName("balance_exporter"))
-	require.NoError(t, err)
-	project, err := options.LoadProject(t.Context())
-	require.NoError(t, err)
-	assert.Contains(t, project.ServiceNames(), "balance-exporter")
+	for file, services := range map[string][]string{
+		"compose.yaml":    {"balance-exporter"},
+		"compose-ha.yaml": {"balance-exporter-1", "balance-exporter-2", "valkey", "prometheus"},
+	} {
+		options, err := cli.NewProjectOptions([]string{filepath.Join(examples, file)}, cli.WithName("balance_exporter"))
+		require.NoError(t, err)
+		project, err := options.LoadProject(t.Context())
+		require.NoError(t, err)
+		assert.Subset(t, project.ServiceNames(), services)
+	}
 }

@@ -143,6 +143,13 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
+// kill is SIGKILL.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+	p.err = nil // as intended
+}
+
 // ended returns an error if the process is no longer there.
 func (p *process) ended() error {
 	select {

@@ -1,6 +1,9 @@
 package providers
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Kind is the part of an account that a source reads: the label `source`.
 type Kind string
@@ -67,6 +70,20 @@ type SubscriberBalance struct {
 	Unit     string
 	Value    float64
 }
+
+// Label returns the currency or the unit of b.
+func (b SubscriberBalance) Label() string { return cmp.Or(b.Currency, b.Unit) }
+
+// Series says which subscribers of a fleet have series of their own. The zero value is
+// SeriesAll.
+type Series string
+
+// The choices of series.
+const (
+	SeriesAll  Series = "all"
+	SeriesLow  Series = "low" // those below their threshold
+	SeriesNone Series = "none"
+)
 
 // DropReason is why a row was left out of a Reading: the label `reason` of
 // balance_exporter_dropped_rows_total.

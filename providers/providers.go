@@ -23,13 +23,17 @@ type Provider struct {
 	Name string
 	// BaseURL is the address of the API unless an account sets `base_url`.
 	BaseURL string
+	// Regions are the hosts that serve the API, that of BaseURL among them: another
+	// host of the provider gets a warning. Nil if they are not known.
+	Regions []string
 	// Hosts are the addresses of further hosts of the API, by a name that a
 	// [Call] uses; an account may replace each under `hosts`. Nil for none.
 	Hosts map[string]string
 	// RateLimit applies to an account that does not set `rate_limit`.
 	RateLimit quota.Limit
 	// Configure decodes and checks the part of an account's configuration that
-	// only this provider knows. It sends nothing.
+	// only this provider knows. Its error joins all faults that it finds. It sends
+	// nothing.
 	Configure func(section Section) (Account, error)
 	// Load, if not nil, returns the provider with all other fields, which are empty
 	// until then. It is for a provider that takes time to set up, and is called when
@@ -44,7 +48,8 @@ type Provider struct {
 // It is a consumer contract for internal/config.
 type Section interface {
 	// Decode fills dst, a pointer to a struct with yaml tags that may hold
-	// defaults. An unknown key and a value of a wrong type are errors.
+	// defaults. An unknown key and a value of a wrong type are faults; the error
+	// joins them, and what has none is decoded all the same.
 	Decode(dst any) error
 	// Errorf returns an error about the value at path, such as
 	// "prices.networks[0].mnc": one line with file, line and path.
@@ -68,6 +73,9 @@ type Account struct {
 	// any secret; empty if only a secret names it. Stored values and quota are
 	// dropped when it changes.
 	Identity string
+	// OneReader is set if the account logs in and a new token may end the validity of
+	// the one before: of several replicas, one at a time reads the account.
+	OneReader bool
 	// Open returns the sources that are known without a request. Their keys are
 	// unique. It sends nothing.
 	Open func(env Env) ([]Source, error)
@@ -89,6 +97,17 @@ type Part struct {
 	// Fleet is set if a list names any number of sources of the kind. They are
 	// counted by state, and logged together instead of one by one.
 	Fleet bool
+	// Series says which sources of a fleet have series of their own.
+	Series Series
+	// LowThresholds are the amounts below which a subscriber is low, by currency or
+	// unit.
+	LowThresholds map[string]float64
+}
+
+// IsLow reports whether b is below its threshold.
+func (p Part) IsLow(b SubscriberBalance) bool {
+	threshold, ok := p.LowThresholds[b.Label()]
+	return ok && b.Value < threshold
 }
 
 // Env is what an account gets from the exporter.
@@ -184,6 +203,8 @@ type Description struct {
 	// else, so that a stored value is never taken for another. No secret and no
 	// personal identifier can be recognised in it.
 	Key string
+	// Name is the label `subscriber`; empty for a source that is no subscriber.
+	Name string
 	// Kind is the part of the account that the source belongs to.
 	Kind Kind
 	// Interval is the refresh interval.

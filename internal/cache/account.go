@@ -39,6 +39,14 @@ type account struct {
 	refused []uint64
 	// rechecking is set while checkSecrets runs.
 	rechecking bool
+	// unreachable is set after a claim has failed, until the next scrape.
+	unreachable bool
+	// held is set while another process has the account as a whole. Then one worker asks
+	// for it.
+	held bool
+	// caught is closed when catchUp ends; nil unless it runs.
+	caught   chan struct{}
+	catchUps uint64
 }
 
 // entry is one source and its newest snapshot.
@@ -53,7 +61,10 @@ type entry struct {
 	position int           // in part.order; -1 for a source that lists others
 	lister   *entry        // the source that listed it; nil for none
 	inFlight bool
-	gone     bool // no longer listed
+	gone     bool   // no longer listed
+	serves   bool   // has a value that counts in the tally of its part
+	version  uint64 // of snapshot, in the store
+	checked  uint64 // the last catchUp that has asked for a newer one
 }
 
 var untried = &snapshot.Snapshot{}
@@ -70,10 +81,14 @@ func newAccount(c *Cache, spec Account) *account {
 	}
 	a.ctx, a.cancel = context.WithCancel(c.ctx)
 	for _, settings := range spec.Parts {
-		a.parts = append(a.parts, &part{Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}})
+		a.parts = append(a.parts, &part{
+			Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}, tally: tally{totals: map[amount]*total{}},
+		})
 	}
 	return a
 }
+
+func (a *account) name() snapshot.Name { return snapshot.Name{Provider: a.Provider, Account: a.Name} }
 
 // open restores the account from the store, and continues the counters of the
 // account that it replaces, if any.
@@ -88,11 +103,14 @@ func (a *account) open(before *account) {
 		for _, p := range a.parts {
 			if old := before.part(p.Kind); old != nil {
 				p.refreshes, p.failures = old.refreshes, maps.Clone(old.failures)
+				p.history, p.past = old.history, old.past
 			}
 		}
 	}
-	stored := map[string]*snapshot.Snapshot{}
-	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot) { stored[key] = s })
+	stored := map[string]storedSnapshot{}
+	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot, version uint64) {
+		stored[key] = storedSnapshot{s, version}
+	})
 	if err != nil {
 		_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
 	}
@@ -104,9 +122,14 @@ func (a *account) open(before *account) {
 	}
 }
 
+type storedSnapshot struct {
+	*snapshot.Snapshot
+	version uint64
+}
+
 // add brings sources in, with their stored snapshots by key. Sources of a kind that
 // is turned off are left out.
-func (a *account) add(sources []providers.Source, lister *entry, stored map[string]*snapshot.Snapshot) {
+func (a *account) add(sources []providers.Source, lister *entry, stored map[string]storedSnapshot) {
 	for _, source := range sources {
 		d := source.Describe()
 		p := a.part(d.Kind)
@@ -123,17 +146,17 @@ func (a *account) add(sources []providers.Source, lister *entry, stored map[stri
 		a.seq++
 		e := &entry{
 			source: source, part: p, queue: p.queueOf(d.Interval), snapshot: untried,
-			seq: a.seq, requests: d.Requests, lister: lister, due: a.cache.now(),
+			seq: a.seq, requests: d.Requests, position: -1, lister: lister, due: a.cache.now(),
 		}
 		if p.horizon >= 0 {
 			e.due = p.horizon // the scrape that caused the listing also reads what it found
 		}
 		a.entries[d.Key] = e
 		roster := d.Known
-		if s := stored[d.Key]; s != nil {
-			listed, err := a.restore(d, s)
+		if s, ok := stored[d.Key]; ok {
+			listed, err := a.restore(d, s.Snapshot)
 			if err == nil {
-				a.serve(e, mend(s, time.Now(), d.Interval))
+				a.serve(e, mend(s.Snapshot, time.Now(), d.Interval), s.version)
 			}
 			if listed != nil {
 				roster = listed
@@ -160,10 +183,12 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) ([]prov
 }
 
 // serve makes s the snapshot of e.
-func (a *account) serve(e *entry, s *snapshot.Snapshot) {
-	e.snapshot = s
+func (a *account) serve(e *entry, s *snapshot.Snapshot, version uint64) {
+	e.part.replace(e, s, time.Now())
+	e.version = version
 	e.due = a.cache.now() + time.Until(s.DueAt)
 	e.part.note(s)
+	e.part.remember(e, s)
 	if s.Reading.Billing != "" {
 		a.billing = s.Reading.Billing
 	}
@@ -218,8 +243,17 @@ func (a *account) start(kinds []providers.Kind) []wait {
 		a.rechecking = true
 		a.work.Go(a.checkSecrets)
 	}
+	a.unreachable = false
+	if a.cache.opts.Store.Shared() && a.caught == nil {
+		a.caught = make(chan struct{})
+		a.work.Go(a.catchUp)
+	}
 	a.proceed()
 	var waits []wait
+	if a.caught != nil {
+		// It causes no requests, and fails at once while the store is out of reach.
+		waits = append(waits, wait{idle: a.caught, urgent: true})
+	}
 	for _, p := range a.parts {
 		a.logFleet(p, wall)
 		if slices.Contains(kinds, p.Kind) && p.idle != nil {
@@ -292,12 +326,17 @@ func (a *account) forget() {
 	a.publish(outcomes...)
 }
 
-// publish stores outcomes. The store reports its own failures; a value that could
-// not be stored is served all the same.
-func (a *account) publish(outcomes ...state.Outcome) {
-	if _, err := a.cache.opts.Store.Publish(context.WithoutCancel(a.ctx), a.ID, outcomes); err != nil {
+// publish stores outcomes, and reports whether the first was accepted. The store
+// reports its own failures; a value that could not be stored is served all the same.
+func (a *account) publish(outcomes ...state.Outcome) bool {
+	if len(outcomes) == 0 {
+		return true
+	}
+	accepted, err := a.cache.opts.Store.Publish(context.WithoutCancel(a.ctx), a.ID, outcomes)
+	if err != nil {
 		_ = level.Debug(a.logger).Log("msg", "cannot store the outcome of a refresh", "err", err)
 	}
+	return err != nil || accepted[0]
 }
 
 // close ends the account's fetches and waits for them.
@@ -319,9 +358,7 @@ func (a *account) groups(into []*snapshot.Group) []*snapshot.Group {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range a.parts {
-		for i := range p.shards {
-			into = append(into, p.group(a, i))
-		}
+		into = p.groups(a, into, time.Now())
 	}
 	return into
 }

@@ -9,6 +9,7 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +33,10 @@ type Account struct {
 	Sources []providers.Source
 	// Secrets are the credentials; a change ends the block for refused ones.
 	Secrets []*secret.Value
-	Gate    *gate.Gate
+	// OneReader lets one process at a time read the account; see
+	// [providers.Account].
+	OneReader bool
+	Gate      *gate.Gate
 }
 
 // Options configure a [Cache]. All fields are required.
@@ -127,11 +131,11 @@ func (c *Cache) list() []*account {
 // now is the time since the epoch, on the clock that is never set.
 func (c *Cache) now() time.Duration { return time.Since(c.epoch) }
 
-// Refresh starts the refresh of every source of the given kinds that is due, and
-// waits for it: until ctx ends for a source that has no value to serve, and at most
+// Refresh starts the refresh of every source of the given kinds of the given accounts
+// that is due (nil for all accounts), and waits for it: until ctx ends for a source that has no value to serve, and at most
 // MaxWait for the others and for fleets. A refresh goes on after it.
-func (c *Cache) Refresh(ctx context.Context, kinds []providers.Kind) {
-	waits := c.start(kinds)
+func (c *Cache) Refresh(ctx context.Context, kinds []providers.Kind, accounts []snapshot.Name) {
+	waits := c.start(kinds, accounts)
 	brief, cancel := context.WithTimeout(ctx, c.opts.MaxWait)
 	defer cancel()
 	for _, w := range waits {
@@ -153,7 +157,7 @@ func (c *Cache) Refresh(ctx context.Context, kinds []providers.Kind) {
 // RefreshAll starts the refresh of every source that is due and waits for all of
 // them, or for ctx.
 func (c *Cache) RefreshAll(ctx context.Context) {
-	for _, w := range c.start(providers.Kinds()) {
+	for _, w := range c.start(providers.Kinds(), nil) {
 		select {
 		case <-w.idle:
 		case <-ctx.Done():
@@ -167,12 +171,24 @@ type wait struct {
 	urgent bool            // there is no value to serve meanwhile
 }
 
-func (c *Cache) start(kinds []providers.Kind) []wait {
+func (c *Cache) start(kinds []providers.Kind, accounts []snapshot.Name) []wait {
 	var waits []wait
 	for _, a := range c.list() {
-		waits = append(waits, a.start(kinds)...)
+		if accounts == nil || slices.Contains(accounts, a.name()) {
+			waits = append(waits, a.start(kinds)...)
+		}
 	}
 	return waits
+}
+
+// Names returns the names of all accounts, in the order of the configuration.
+func (c *Cache) Names() []snapshot.Name {
+	accounts := c.list()
+	names := make([]snapshot.Name, len(accounts))
+	for i, a := range accounts {
+		names[i] = a.name()
+	}
+	return names
 }
 
 // Groups returns the snapshots of every account. A group that is the same pointer as
@@ -183,6 +199,23 @@ func (c *Cache) Groups() []*snapshot.Group {
 		groups = a.groups(groups)
 	}
 	return groups
+}
+
+// Subscribers returns at most most of the lowest balances of an account's subscribers,
+// relative to their thresholds, and of its subscribers that fail.
+func (c *Cache) Subscribers(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber) {
+	for _, a := range c.list() {
+		if a.name() == name {
+			a.mu.Lock()
+			for _, p := range a.parts {
+				if p.Fleet {
+					lowest, failing = p.subscribers(time.Now(), most)
+				}
+			}
+			a.mu.Unlock()
+		}
+	}
+	return lowest, failing
 }
 
 // Status returns the state of every account.

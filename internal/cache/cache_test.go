@@ -86,7 +86,7 @@ func scrape(t *testing.T, c *cache.Cache) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 9500*time.Millisecond)
 	defer cancel()
-	c.Refresh(ctx, providers.Kinds())
+	c.Refresh(ctx, providers.Kinds(), nil)
 }
 
 // amounts are the balances that are served.
@@ -434,7 +434,7 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 		c := newCache(t, store, account(store, "a", "", append(sources, b)...))
 		scrape(t, c)
 		before := c.Groups()
-		assert.Len(t, before, 4, "a balance and three shards")
+		assert.Len(t, before, 5, "a balance, the totals and three shards")
 		assert.True(t, slices.Equal(before, c.Groups()))
 		time.Sleep(time.Minute)
 		scrape(t, c)

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/cache"
+	"github.com/balance-exporter/balance_exporter/internal/gate"
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
@@ -28,13 +30,24 @@ type shared struct {
 
 	mu        sync.Mutex
 	claims    int
+	key       string    // of the last claim
+	at        time.Time // of the last claim
+	together  int       // claims at that instant
+	refuse    int       // the number of outcomes that are not accepted
 	published []state.Outcome
 }
 
-func (s *shared) Claim(context.Context, string, []string) ([]state.Claim, error) {
+func (s *shared) Claim(_ context.Context, _ string, _ bool, sources []state.Source) ([]state.Claim, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.claims++
+	s.key = sources[0].Key
+	if !s.at.Equal(time.Now()) {
+		s.at, s.together = time.Now(), 0
+	}
+	if s.together++; s.together > 100 {
+		panic("a loop at a clock that stands still")
+	}
 	claim, err := s.answer()
 	return []state.Claim{claim}, err
 }
@@ -42,7 +55,12 @@ func (s *shared) Claim(context.Context, string, []string) ([]state.Claim, error)
 func (s *shared) Publish(ctx context.Context, id string, outcomes []state.Outcome) ([]bool, error) {
 	s.mu.Lock()
 	s.published = append(s.published, outcomes...)
+	refuse := s.refuse > 0
+	s.refuse--
 	s.mu.Unlock()
+	if refuse {
+		return make([]bool, len(outcomes)), nil
+	}
 	return s.Store.Publish(ctx, id, outcomes)
 }
 
@@ -57,18 +75,84 @@ func TestSourceHeldByAnotherProcess(t *testing.T) {
 		}}
 		src := balanceSource(balance(1))
 		c := newCache(t, store, account(store, "a", "", src))
+		start := time.Now()
 		scrape(t, c)
-		time.Sleep(4 * time.Second)
-		scrape(t, c)
-		assert.Equal(t, 1, store.claims, "asked again after Retry")
+		assert.Equal(t, 9500*time.Millisecond, time.Since(start), "there is nothing to serve yet")
+		assert.Equal(t, 2, store.claims, "claimed again after Retry")
 		assert.Zero(t, src.times())
 		assert.Zero(t, source(c, providers.KindBalance).Refreshes)
 		held = false
-		time.Sleep(time.Second)
 		scrape(t, c)
+		assert.Equal(t, 10*time.Second, time.Since(start), "a scrape waits for it as for a fetch")
 		assert.Equal(t, []float64{1}, amounts(c))
 		require.Len(t, store.published, 1)
 		assert.Equal(t, uint64(7), store.published[0].Token)
+	})
+}
+
+// What another process is fetching delays no other source, even with one worker.
+func TestHeldSourceDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shared{Store: state.NewMemory()}
+		store.answer = func() (state.Claim, error) {
+			if store.key == "balance" {
+				return state.Claim{Result: state.Held, Retry: time.Second}, nil
+			}
+			return state.Claim{Token: 7}, nil
+		}
+		held, other := balanceSource(balance(1)), balanceSource(balance(2))
+		other.key = "other"
+		a := account(store, "a", "", held, other)
+		a.Parts = parts[:1]
+		a.Gate = gate.New("a", quota.Limit{Requests: 1, Per: time.Second, Burst: 1}, store)
+		c := newCache(t, store, a)
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		c.Refresh(ctx, providers.Kinds(), nil)
+		assert.Equal(t, []float64{2}, amounts(c))
+		assert.Zero(t, held.times())
+	})
+}
+
+func TestLostClaimEndsTheFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost := make(chan struct{})
+		answers := []state.Claim{{Token: 7, Lost: lost}, {Token: 8}}
+		store := &shared{Store: state.NewMemory()}
+		store.answer = func() (state.Claim, error) { return answers[min(store.claims, 2)-1], nil }
+		ended := errors.New("not ended")
+		src := balanceSource(nil)
+		src.fetch = func(ctx context.Context) (providers.Reading, error) {
+			if src.times() > 1 {
+				return balance(2)(ctx)
+			}
+			<-ctx.Done()
+			ended = ctx.Err()
+			return balance(1)(ctx) // too late
+		}
+		c := newCache(t, store, account(store, "a", "", src))
+		time.AfterFunc(3*time.Second, func() { close(lost) })
+		scrape(t, c)
+		require.ErrorIs(t, ended, context.Canceled)
+		assert.Equal(t, []float64{2}, amounts(c))
+		assert.Equal(t, uint64(1), source(c, providers.KindBalance).Refreshes, "the first outcome is dropped")
+		assert.Empty(t, source(c, providers.KindBalance).Failures)
+	})
+}
+
+// An outcome that the store does not accept is not served: another process has a newer one.
+func TestOutcomeIsNotAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shared{Store: state.NewMemory(), refuse: 1, answer: func() (state.Claim, error) { return state.Claim{}, nil }}
+		n := 0.0
+		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
+			n++
+			return balance(n)(ctx)
+		})
+		c := newCache(t, store, account(store, "a", "", src))
+		scrape(t, c)
+		assert.Equal(t, []float64{2}, amounts(c))
+		assert.Equal(t, uint64(1), source(c, providers.KindBalance).Refreshes)
 	})
 }
 
@@ -168,21 +252,18 @@ func TestNoAnswerToAClaimMakesALoop(t *testing.T) {
 		now := time.Now()
 		return &snapshot.Snapshot{FetchedAt: now.Add(-time.Hour), TriedAt: now.Add(-time.Hour), DueAt: now, Failure: &snapshot.Failure{Reason: providers.ReasonAuth}}
 	}
-	for name, answer := range map[string]func() (state.Claim, error){
-		"held, without a time":         func() (state.Claim, error) { return state.Claim{Result: state.Held}, nil },
-		"shared, and due again":        func() (state.Claim, error) { return state.Claim{Result: state.Shared, Snapshot: due()}, nil },
-		"the store cannot be reached":  func() (state.Claim, error) { return state.Claim{}, errors.New("connection refused") },
-		"granted, but not at the gate": func() (state.Claim, error) { return state.Claim{}, nil },
+	for name, tt := range map[string]struct {
+		answer func() (state.Claim, error)
+		claims int
+	}{
+		"held, without a time":         {func() (state.Claim, error) { return state.Claim{Result: state.Held}, nil }, 3 * 105},
+		"shared, and due again":        {func() (state.Claim, error) { return state.Claim{Result: state.Shared, Snapshot: due()}, nil }, 3},
+		"the store cannot be reached":  {func() (state.Claim, error) { return state.Claim{}, errors.New("connection refused") }, 3},
+		"granted, but not at the gate": {func() (state.Claim, error) { return state.Claim{}, nil }, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &shared{Store: state.NewMemory()}
-				store.answer = func() (state.Claim, error) {
-					if store.claims > 100 {
-						panic("a loop at a clock that stands still")
-					}
-					return answer()
-				}
+				store := &shared{Store: state.NewMemory(), answer: tt.answer}
 				src := balanceSource(func(context.Context) (providers.Reading, error) {
 					return providers.Reading{}, &providers.Error{Reason: providers.ReasonInternal, Err: providers.ErrNotAsked}
 				})
@@ -191,7 +272,7 @@ func TestNoAnswerToAClaimMakesALoop(t *testing.T) {
 					scrape(t, c)
 					time.Sleep(time.Second)
 				}
-				assert.Equal(t, 3, store.claims, "one try per scrape")
+				assert.InDelta(t, tt.claims, store.claims, 1, "one try per scrape, or ten per second for what is held")
 			})
 		})
 	}

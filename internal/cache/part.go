@@ -32,16 +32,19 @@ type part struct {
 	failure     *snapshot.Failure // the newest; its source may have recovered since
 	failedAt    time.Time         // of failure
 	failing     bool              // most of the fleet fails, which has been logged
+
+	tally   tally
+	summary *snapshot.Group       // the totals of a fleet; nil if it must be rebuilt
+	history []snapshot.Point      // of a balance, the newest last
+	past    []snapshot.Subscriber // failures, the newest last
 }
 
-// shard caches what is derived from a run of shardSize entries of part.order.
+// shard is a run of shardSize entries of part.order.
 type shard struct {
-	group *snapshot.Group // nil if it must be rebuilt
-
-	fleet   snapshot.Fleet
-	serves  bool      // something is served
-	counted bool      // fleet and serves are current, until
-	until   time.Time // then a value ends; zero for never
+	group   *snapshot.Group // nil if it must be rebuilt
+	low     int             // balances below their threshold
+	failing int             // sources whose last try failed
+	until   time.Time       // no value ends before; zero for none
 }
 
 func (p *part) insert(e *entry, lists bool) {
@@ -53,12 +56,16 @@ func (p *part) insert(e *entry, lists bool) {
 	}
 	e.position = len(p.order)
 	p.order = append(p.order, e)
+	p.count(e, time.Now())
 }
 
 func (p *part) removeGone() {
 	gone := func(e *entry) bool {
 		if e.gone {
 			e.queue.requests -= e.requests
+			if e.position >= 0 {
+				p.uncount(e)
+			}
 		}
 		return e.gone
 	}
@@ -75,6 +82,10 @@ func (p *part) removeGone() {
 // reshard makes every shard anew after sources have come or gone.
 func (p *part) reshard() {
 	p.shards = make([]shard, (len(p.order)+shardSize-1)/shardSize)
+	p.summary = nil
+	for i, e := range p.order {
+		p.shards[i/shardSize].note(p, e, 1)
+	}
 }
 
 // planned returns the demand in requests per second.
@@ -127,13 +138,6 @@ func (p *part) settle(stopped bool) {
 	}
 }
 
-// changed drops what was derived from the old snapshot of e.
-func (p *part) changed(e *entry) {
-	if e.position >= 0 {
-		p.shards[e.position/shardSize] = shard{}
-	}
-}
-
 // note updates the times of the part with those of a snapshot.
 func (p *part) note(s *snapshot.Snapshot) {
 	if s.FetchedAt.After(p.lastSuccess) {
@@ -166,56 +170,38 @@ func (p *part) group(a *account, i int) *snapshot.Group {
 	return p.shards[i].group
 }
 
-// count brings the counts of shard i up to date.
-func (p *part) count(i int, now time.Time) *shard {
-	s := &p.shards[i]
-	if s.counted && (s.until.IsZero() || now.Before(s.until)) {
-		return s
-	}
-	s.fleet, s.serves, s.counted, s.until = snapshot.Fleet{}, false, true, time.Time{}
-	for _, e := range p.entriesOf(i) {
-		serves := e.snapshot.Serves(now, p.MaxAge)
-		s.serves = s.serves || serves
-		switch {
-		case e.snapshot.TriedAt.IsZero():
-			s.fleet.Pending++
-		case e.snapshot.Failure == nil:
-			s.fleet.Fresh++
-		case serves:
-			s.fleet.Stale++
-		default:
-			s.fleet.Failed++
+// groups adds the groups of the part to into: of a fleet its totals, and its sources
+// unless none of them has series of its own.
+func (p *part) groups(a *account, into []*snapshot.Group, now time.Time) []*snapshot.Group {
+	if p.Fleet {
+		p.expire(now)
+		if p.summary == nil {
+			p.summary = &snapshot.Group{Provider: a.Provider, Account: a.Name, Part: p.Part, Shard: -1, Totals: p.totals()}
 		}
-		if end := e.snapshot.FetchedAt.Add(p.MaxAge); serves && (s.until.IsZero() || end.Before(s.until)) {
-			s.until = end
+		into = append(into, p.summary)
+	}
+	for i := range p.shards {
+		if p.Series != providers.SeriesNone {
+			into = append(into, p.group(a, i))
 		}
 	}
-	return s
+	return into
 }
 
 // serves reports whether the part has anything to serve.
 func (p *part) serves(now time.Time) bool {
-	for i := range p.shards {
-		if p.count(i, now).serves {
-			return true
-		}
-	}
-	return false
+	p.expire(now)
+	return p.tally.serving > 0
 }
 
 func (p *part) status(a *account, now time.Time) snapshot.Source {
 	s := snapshot.Source{
 		Part: p.Part, LastSuccess: p.lastSuccess, LastTry: p.lastTry,
 		Refreshing: p.inFlight > 0, Refreshes: p.refreshes, Failures: maps.Clone(p.failures),
+		History: p.history, Past: p.past,
 	}
-	var fleet snapshot.Fleet
-	for i := range p.shards {
-		f := p.count(i, now).fleet
-		fleet.Fresh += f.Fresh
-		fleet.Stale += f.Stale
-		fleet.Failed += f.Failed
-		fleet.Pending += f.Pending
-	}
+	p.expire(now)
+	fleet := p.tally.fleet
 	worked, failed := fleet.Fresh, fleet.Stale+fleet.Failed
 	for _, e := range p.listers {
 		switch {
@@ -231,7 +217,7 @@ func (p *part) status(a *account, now time.Time) snapshot.Source {
 		s.Failure = p.failure
 	}
 	if p.Fleet {
-		s.Fleet = &fleet
+		s.Fleet, s.Totals = &fleet, p.totals()
 	} else {
 		for _, e := range p.order {
 			s.Part.Interval = max(s.Part.Interval, e.snapshot.Reading.AskAfter)

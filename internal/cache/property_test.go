@@ -154,18 +154,19 @@ var (
 )
 
 // Claim implements [state.Store].
-func (w *chaos) Claim(_ context.Context, _ string, keys []string) ([]state.Claim, error) {
+func (w *chaos) Claim(_ context.Context, _ string, _ bool, sources []state.Source) ([]state.Claim, error) {
+	key := sources[0].Key
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	c := w.claims[keys[0]]
+	c := w.claims[key]
 	if !c.at.Equal(now) {
 		c = claimsAt{at: now}
 	}
 	if c.n++; c.n > 3 {
-		panic(keys[0] + " is claimed in a loop")
+		panic(key + " is claimed in a loop")
 	}
-	w.claims[keys[0]] = c
+	w.claims[key] = c
 	switch {
 	case w.chance(10):
 		return nil, errStore
@@ -183,7 +184,11 @@ func (w *chaos) Publish(ctx context.Context, id string, outcomes []state.Outcome
 	w.mu.Lock()
 	lost, failed := w.chance(10), w.chance(10)
 	for _, o := range outcomes {
-		w.models[o.Key].stored = !lost && !failed && o.Snapshot != nil
+		m := w.models[o.Key]
+		m.stored = !lost && !failed && o.Snapshot != nil
+		if lost && !failed {
+			m.notBefore = time.Time{} // the outcome is dropped, and a claim decides
+		}
 	}
 	w.mu.Unlock()
 	switch {
@@ -376,7 +381,7 @@ func (w *chaos) scrape() {
 	}
 	w.mu.Unlock()
 	start := time.Now()
-	w.cache.Refresh(ctx, kinds)
+	w.cache.Refresh(ctx, kinds, nil)
 	assert.LessOrEqual(w.t, time.Since(start), deadline)
 	w.cache.Groups()
 	w.cache.Status()

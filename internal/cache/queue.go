@@ -2,6 +2,7 @@ package cache
 
 import (
 	"container/heap"
+	"iter"
 	"slices"
 	"time"
 )
@@ -12,7 +13,8 @@ import (
 type queue struct {
 	interval time.Duration
 	items    items
-	requests int // of one fetch of every source of the interval, also of those in flight
+	requests int  // of one fetch of every source of the interval, also of those in flight
+	stale    bool // the due time of a queued entry has changed
 }
 
 // item is an entry in a queue; small, because fleets have many.
@@ -36,19 +38,46 @@ func (q *queue) head() *entry {
 	return q.items[0].entry
 }
 
-// countDue counts the entries due by horizon, to no more than most. In a heap they
-// form a tree from the head, so no other entry is looked at but its rim.
+// due returns the entries due by horizon. In a heap they form a tree from the head, so
+// no other entry is looked at but its rim.
+func (q *queue) due(horizon time.Duration) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for stack := []int{0}; len(stack) > 0; {
+			i := stack[len(stack)-1]
+			stack = stack[:len(stack)-1]
+			if i < len(q.items) && q.items[i].due <= horizon {
+				if !yield(q.items[i].entry) {
+					return
+				}
+				stack = append(stack, 2*i+1, 2*i+2)
+			}
+		}
+	}
+}
+
+// countDue counts the entries due by horizon, to no more than most.
 func (q *queue) countDue(horizon time.Duration, most int) int {
 	n := 0
-	for stack := []int{0}; len(stack) > 0 && n < most; {
-		i := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if i < len(q.items) && q.items[i].due <= horizon {
-			n++
-			stack = append(stack, 2*i+1, 2*i+2)
+	if most > 0 {
+		for range q.due(horizon) {
+			if n++; n == most {
+				break
+			}
 		}
 	}
 	return n
+}
+
+// reorder takes over the due times that entries have got while they were queued.
+func (q *queue) reorder() {
+	if !q.stale {
+		return
+	}
+	q.stale = false
+	for i := range q.items {
+		q.items[i].due = q.items[i].entry.due
+	}
+	heap.Init(&q.items)
 }
 
 // removeGone removes the entries that are gone.

@@ -25,6 +25,9 @@ const (
 	maxWorkers   = 64
 	// untilNextScrape delays a source past the horizon of the scrapes so far.
 	untilNextScrape = time.Nanosecond
+	// minRetry is the shortest time between two claims by one worker of what another
+	// process is fetching.
+	minRetry = 100 * time.Millisecond
 )
 
 // proceed starts workers for the sources that are due, and wakes the scrapes of a
@@ -32,8 +35,11 @@ const (
 // in flight.
 func (a *account) proceed() {
 	stopped := a.stopped()
-	if !stopped {
+	if !stopped && a.caught == nil {
 		due, limit := 0, a.parallel()
+		if a.held {
+			limit = 1
+		}
 		for _, p := range a.parts {
 			due += p.dueUpTo(limit)
 		}
@@ -47,8 +53,9 @@ func (a *account) proceed() {
 	}
 }
 
-// stopped reports whether nothing may be fetched: the account is closed or blocked.
-func (a *account) stopped() bool { return a.ctx.Err() != nil || a.blocked() }
+// stopped reports whether nothing may be fetched: the account is closed or blocked, or
+// the store cannot be reached.
+func (a *account) stopped() bool { return a.ctx.Err() != nil || a.unreachable || a.blocked() }
 
 func (a *account) blocked() bool { return a.Gate.Record().Blocked(time.Now()) }
 
@@ -73,16 +80,16 @@ func (a *account) parallel() int {
 func (a *account) worker() {
 	for e := a.take(); e != nil; e = a.take() {
 		d := e.source.Describe()
-		claim, err := a.claim(d)
+		claim, err := a.claim(d, e.version)
 		switch {
 		case err != nil:
-			a.requeue(e, untilNextScrape)
+			a.giveUp(e)
 		case claim.Result == state.Held:
-			a.requeue(e, max(claim.Retry, untilNextScrape))
+			a.retry(e, claim.Retry)
 		case claim.Result == state.Shared:
-			a.adopt(e, d, claim.Snapshot)
+			a.adopt(e, d, claim)
 		default:
-			a.refresh(e, d, claim.Token)
+			a.refresh(e, d, claim)
 		}
 		a.forget()
 	}
@@ -121,7 +128,7 @@ func generations(a Account) []uint64 {
 func (a *account) take() *entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if q := a.latest(); q != nil {
+	if q := a.latest(); q != nil && (!a.held || a.workers == 1) {
 		e := q.pop()
 		e.inFlight = true
 		e.part.inFlight++
@@ -133,7 +140,7 @@ func (a *account) take() *entry {
 }
 
 func (a *account) latest() *queue {
-	if a.stopped() {
+	if a.stopped() || a.caught != nil {
 		return nil
 	}
 	now := a.cache.now()
@@ -154,25 +161,45 @@ func (a *account) latest() *queue {
 }
 
 // claim asks for the right to fetch a source. One that sends nothing needs none.
-func (a *account) claim(d providers.Description) (state.Claim, error) {
+func (a *account) claim(d providers.Description, version uint64) (state.Claim, error) {
 	if d.Requests == 0 {
 		return state.Claim{}, nil
 	}
-	claims, err := a.cache.opts.Store.Claim(a.ctx, a.ID, []string{d.Key})
+	claims, err := a.cache.opts.Store.Claim(a.ctx, a.ID, a.OneReader, []state.Source{{Key: d.Key, Version: version}})
 	if err != nil {
 		return state.Claim{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.OneReader && claims[0].Result != state.Shared {
+		a.held = claims[0].Result == state.Held
+		a.proceed() // the other workers end, or start again
 	}
 	return claims[0], nil
 }
 
-// requeue returns a source to its queue that could not be asked, because the store
-// is out of reach or another process is fetching it. The next scrape after the delay
-// tries again.
-func (a *account) requeue(e *entry, delay time.Duration) {
+// giveUp ends the work of the account until the next scrape, because the store is out
+// of reach. The sources stay as late as they are.
+func (a *account) giveUp(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	e.due = a.cache.now() + delay
+	a.unreachable = true
 	a.land(e)
+}
+
+// retry puts a source that another process is fetching behind the others that are due,
+// and lets the worker wait. A scrape waits for the source as for a fetch of its own.
+func (a *account) retry(e *entry, after time.Duration) {
+	a.mu.Lock()
+	e.due = max(e.due, e.part.horizon)
+	a.seq++
+	e.seq = a.seq
+	a.land(e)
+	a.mu.Unlock()
+	select {
+	case <-time.After(max(after, minRetry)):
+	case <-a.ctx.Done():
+	}
 }
 
 // land ends the flight of a source and queues it again.
@@ -188,22 +215,28 @@ func (a *account) land(e *entry) {
 }
 
 // adopt serves what another process has fetched.
-func (a *account) adopt(e *entry, d providers.Description, s *snapshot.Snapshot) {
-	roster, _ := a.restore(d, s) // logged; without it, the earlier roster stays
+func (a *account) adopt(e *entry, d providers.Description, c state.Claim) {
+	roster, _ := a.restore(d, c.Snapshot) // logged; without it, the earlier roster stays
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.install(e, mend(s, time.Now(), d.Interval), roster)
+	a.install(e, mend(c.Snapshot, time.Now(), d.Interval), c.Version, roster)
 }
 
-// refresh fetches a source, stores the outcome, and serves it.
-func (a *account) refresh(e *entry, d providers.Description, token uint64) {
+// refresh fetches a source, stores the outcome, and serves it. An outcome whose claim
+// was lost is dropped: another process is fetching the source, or has.
+func (a *account) refresh(e *entry, d providers.Description, c state.Claim) {
 	secrets := generations(a.Account)
-	reading, err := a.fetch(e)
+	reading, err := a.fetch(e, c.Lost)
 	now := time.Now()
-	outcome := state.Outcome{Key: d.Key, Token: token}
+	outcome := state.Outcome{Key: d.Key, Token: c.Token}
 	switch {
 	case err == nil:
 		outcome.Snapshot = succeeded(d, reading, now)
+	case errors.Is(err, errLost):
+		outcome.Abandoned = true
+		a.publish(outcome)
+		a.retry(e, 0)
+		return
 	case errors.Is(err, providers.ErrNotAsked) || a.ctx.Err() != nil:
 		outcome.Abandoned = true
 		a.publish(outcome)
@@ -223,19 +256,41 @@ func (a *account) refresh(e *entry, d providers.Description, token uint64) {
 		}
 		outcome.Snapshot = a.failed(e, failure, now)
 	}
-	if d.Requests > 0 {
-		// Before it is queued again: this process, too, needs a new claim then.
-		a.publish(outcome)
+	// Before it is queued again: this process, too, needs a new claim then.
+	if d.Requests > 0 && !a.publish(outcome) {
+		a.retry(e, 0)
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.count(e, outcome.Snapshot)
-	a.install(e, outcome.Snapshot, reading.Roster)
+	a.install(e, outcome.Snapshot, c.Token, reading.Roster)
 }
 
-func (a *account) fetch(e *entry) (reading providers.Reading, err error) {
+// errLost is the cause of a context that ended because the claim was lost.
+var errLost = errors.New("another process has taken over")
+
+// fetch fetches a source until lost is closed.
+func (a *account) fetch(e *entry, lost <-chan struct{}) (reading providers.Reading, err error) {
 	ctx, cancel := context.WithTimeout(a.ctx, max(e.queue.interval, minFetchTime))
 	defer cancel()
+	if lost != nil {
+		claimed, end := context.WithCancelCause(ctx)
+		defer end(nil)
+		go func() {
+			select {
+			case <-lost:
+				end(errLost)
+			case <-claimed.Done():
+			}
+		}()
+		defer func() {
+			if errors.Is(context.Cause(claimed), errLost) {
+				err = errLost
+			}
+		}()
+		ctx = claimed
+	}
 	ctx = gate.WithTurn(ctx, gate.Turn{DueAt: a.cache.epoch.Add(e.due), Interval: e.queue.interval})
 	defer func() {
 		if p := recover(); p != nil {
@@ -282,19 +337,23 @@ func (a *account) backOff(failure *providers.Error, count int) time.Duration {
 }
 
 // install makes s the snapshot that is served, and ends the flight of its source.
-func (a *account) install(e *entry, s *snapshot.Snapshot, roster []providers.Source) {
+func (a *account) install(e *entry, s *snapshot.Snapshot, version uint64, roster []providers.Source) {
 	if !e.gone {
-		a.serve(e, s)
+		a.show(e, s, version, roster)
 		e.due = max(e.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
-		requests := e.source.Describe().Requests
-		e.queue.requests += requests - e.requests
-		e.requests = requests
-		if roster != nil {
-			a.replaceRoster(e, roster)
-		}
-		e.part.changed(e)
 	}
 	a.land(e)
+}
+
+// show makes s the snapshot of e, and roster what it lists.
+func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, roster []providers.Source) {
+	a.serve(e, s, version)
+	requests := e.source.Describe().Requests
+	e.queue.requests += requests - e.requests
+	e.requests = requests
+	if roster != nil {
+		a.replaceRoster(e, roster)
+	}
 }
 
 // count counts and logs a refresh of a source with the outcome s.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -38,10 +40,10 @@ type common struct {
 }
 
 // newAccount checks the common keys of the account s and leaves the others to its
-// provider.
+// provider. It returns no account without a known provider.
 func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 	name, _ := find(s.node, "provider")
-	var defaults providers.Provider // its name stays empty if it is unknown
+	defaults := providers.Provider{RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 1}} // of an unknown one
 	names := make([]string, len(known))
 	for i, p := range known {
 		if names[i] = p.Name; p.Name == name.Value {
@@ -60,14 +62,13 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 	if s.node.Kind != yaml.MappingNode {
 		return nil, s.wrongType(s.node, s.path, "a mapping")
 	}
-	targets := make(map[string]reflect.Value)
-	s.skip = fields(reflect.ValueOf(&c).Elem(), targets)
+	var faults []error
+	s.common = make(map[string]reflect.Value)
+	s.skip = fields(reflect.ValueOf(&c).Elem(), s.common)
 	for _, key := range s.skip {
 		if s.Has(key) {
 			n, _ := find(s.node, key)
-			if err := s.value(n, join(s.path, key), targets[key]); err != nil {
-				return nil, err
-			}
+			faults = append(faults, s.value(n, join(s.path, key), s.common[key]))
 		}
 	}
 	oneOf, l := "write one of "+strings.Join(names, ", "), c.RateLimit
@@ -84,40 +85,62 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 		{l.Per <= 0, "rate_limit.per", "the time must be more than 0; write one such as 1s"},
 		{l.Burst < 1, "rate_limit.burst", "the burst must be at least 1; write a whole number from 1"},
 		{
-			l.Per.Seconds()/float64(l.Requests)*float64(l.Burst) > maxRecovery.Seconds(), "rate_limit",
+			l.Requests > 0 && l.Per.Seconds()/float64(l.Requests)*float64(l.Burst) > maxRecovery.Seconds(), "rate_limit",
 			"a used-up burst would take more than 10 years to come back; lower burst or per",
 		},
 	} {
 		if check.bad {
-			return nil, s.Errorf(check.path, "%s", check.message)
+			faults = append(faults, s.Errorf(check.path, "%s", check.message))
 		}
 	}
-	return &c.Account, cmp.Or(c.setURLs(s, defaults.Hosts), c.setHeader(s), checkHTTP(s, &c.HTTP))
+	faults = append(faults, c.setHeader(s), checkHTTP(s, &c.HTTP))
+	if defaults.Name == "" {
+		return nil, errors.Join(faults...)
+	}
+	return &c.Account, errors.Join(append(faults, c.setURLs(s, defaults))...)
 }
 
 // setURLs sets the base URL and the hosts of the provider, some of which the
 // account may replace.
-func (c *common) setURLs(s *Section, hosts map[string]string) (err error) {
+func (c *common) setURLs(s *Section, defaults providers.Provider) error {
 	if c.BaseURL == "" {
 		return s.Errorf("base_url", "is required: the address of this provider differs from account to account; write one such as https://api.example.com")
 	}
-	if c.Account.BaseURL, err = parseURL(s, "base_url", c.BaseURL); err != nil {
-		return err
+	base, err := parseURL(s, "base_url", c.BaseURL)
+	faults := []error{err}
+	if c.Account.BaseURL = base; err == nil && s.Has("base_url") {
+		c.warnBaseURL(s, defaults)
 	}
 	c.Account.Hosts = make(map[string]*url.URL)
-	texts := maps.Clone(hosts)
+	texts := maps.Clone(defaults.Hosts)
 	for _, name := range slices.Sorted(maps.Keys(c.Hosts)) {
-		if _, known := hosts[name]; !known {
-			return s.Errorf(join("hosts", keyStep(name)), "unknown host; %s", didYouMean(name, slices.Sorted(maps.Keys(hosts))))
+		if _, known := defaults.Hosts[name]; known {
+			texts[name] = c.Hosts[name]
+		} else {
+			faults = append(faults, s.Errorf(join("hosts", keyStep(name)), "unknown host; %s", didYouMean(name, slices.Sorted(maps.Keys(defaults.Hosts)))))
 		}
-		texts[name] = c.Hosts[name]
 	}
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		if c.Account.Hosts[name], err = parseURL(s, join("hosts", keyStep(name)), texts[name]); err != nil {
-			return err
-		}
+		c.Account.Hosts[name], err = parseURL(s, join("hosts", keyStep(name)), texts[name])
+		faults = append(faults, err)
 	}
-	return nil
+	return errors.Join(faults...)
+}
+
+// warnBaseURL warns of a base URL that is valid and probably wrong.
+func (c *common) warnBaseURL(s *Section, defaults providers.Provider) {
+	u := c.Account.BaseURL
+	if u.Path != "" {
+		s.Warnf("base_url", "the path %s comes before the path of every request; remove it unless a gateway needs it", u.Path)
+	}
+	host := strings.ToLower(u.Hostname())
+	company := func(host string) string { // the label before the last
+		labels := strings.Split("."+host, ".")
+		return labels[len(labels)-2]
+	}
+	if known := defaults.Regions; len(known) > 0 && !slices.Contains(known, host) && company(host) == company(known[0]) {
+		s.Warnf("base_url", "%s is no known region of %s; write one of %s", host, defaults.Name, strings.Join(known, ", "))
+	}
 }
 
 // parseURL checks the address of a host. Its errors do not show it: it may hold a
@@ -167,41 +190,48 @@ var (
 // setHeader does not show values in its errors: one may be a secret after all.
 func (c *common) setHeader(s *Section) error {
 	c.Header = make(http.Header)
+	var faults []error
+	fault := func(path, text string) { faults = append(faults, s.Errorf(path, "%s", text)) }
 	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		path := join("headers", keyStep(name))
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			return s.Errorf(path, "not the name of a header; write one such as X-Team, without spaces and colons")
+			fault(path, "not the name of a header; write one such as X-Team, without spaces and colons")
 		case credentialHeader.MatchString(name):
-			return s.Errorf(path, "credentials do not belong here; use the provider's own keys for these")
+			fault(path, "credentials do not belong here; use the provider's own keys for these")
 		case unsafeHeader.MatchString(name):
-			return s.Errorf(path, "this header would break requests or answers; remove it")
+			fault(path, "this header would break requests or answers; remove it")
 		case c.Header.Values(name) != nil:
-			return s.Errorf(path, "this header is already set in another case; remove one of them")
+			fault(path, "this header is already set in another case; remove one of them")
 		case !httpguts.ValidHeaderFieldValue(c.Headers[name]):
-			return s.Errorf(path, "the value must be one line without control characters; correct it")
+			fault(path, "the value must be one line without control characters; correct it")
+		default:
+			c.Header.Set(name, c.Headers[name])
 		}
-		c.Header.Set(name, c.Headers[name])
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // checkHTTP checks h and makes its paths relative to the working directory.
 func checkHTTP(s *Section, h *HTTP) error {
+	var faults []error
 	if u := h.Proxy.ProxyURL.URL; u != nil && u.String() == "" {
 		h.Proxy.ProxyURL.URL = nil // as if not given
 	} else if u != nil && (u.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme)) {
-		return s.Errorf("http.proxy_url", "the proxy must be a whole http, https or socks5 URL; write one such as http://proxy:3128")
+		faults = append(faults, s.Errorf("http.proxy_url", "the proxy must be a whole http, https or socks5 URL; write one such as http://proxy:3128"))
 	}
 	if err := h.Proxy.Validate(); err != nil {
-		return s.Errorf("http", "%s; set or remove one of them", err)
+		faults = append(faults, s.Errorf("http", "%s; set or remove one of them", err))
 	}
 	h.TLS.SetDirectory(s.doc.dir)
 	for _, f := range [][2]string{{"ca_file", h.TLS.CAFile}, {"cert_file", h.TLS.CertFile}, {"key_file", h.TLS.KeyFile}} {
 		path := "http.tls_config." + f[0]
 		if err := checkFile(f[1]); f[1] != "" && err != nil {
-			return s.Errorf(path, "%s; name a file in PEM format", strings.ReplaceAll(err.Error(), f[1], s.Path(s.written(path))))
+			faults = append(faults, s.Errorf(path, "%s; name a file in PEM format", strings.ReplaceAll(err.Error(), f[1], s.Path(s.written(path)))))
 		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
 	}
 	if _, err := promconfig.NewTLSConfig(&h.TLS); err != nil {
 		return s.Errorf("http.tls_config", "%s; correct the files or texts named here", err)

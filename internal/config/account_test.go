@@ -139,7 +139,7 @@ func TestFaultsOfAllAccountsAreReported(t *testing.T) {
 	var text, want strings.Builder
 	text.WriteString("accounts:\n")
 	for i := range 23 {
-		fmt.Fprintf(&text, "- {name: a, provider: 8x8, timeout: 0s}\n- {name: a%d, provider: 8x8}\n", i)
+		fmt.Fprintf(&text, "- {name: b%[1]d, provider: 8x8, timeout: 0s}\n- {name: a%[1]d, provider: 8x8}\n", i)
 		if i < 20 {
 			fmt.Fprintf(&want, "c.yml:%d: accounts[%d].timeout: the timeout must be more than 0; write one such as 30s\n", 2+2*i, 2*i)
 		}

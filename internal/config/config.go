@@ -55,17 +55,26 @@ type HTTP struct {
 }
 
 // Load reads and checks the configuration file at path, whose accounts are of the
-// providers in known. An error has a line for each faulty account, as [Join] returns
+// providers that known returns. An error has a line for each fault, as [Join] returns
 // it; each line says where, what, and what to do, and shows no secret and no text from
-// the environment.
+// the environment. A file that can be read is returned with its faults: it has every
+// account whose provider is known, so that the own parts of these can be checked too.
 func Load(path string, known Known) (*File, error) {
 	var text []byte
 	err := checkFile(path)
 	if err == nil {
 		text, err = os.ReadFile(path)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration: %w; name a readable file with --config.file", err)
+	var fault *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("--config.file %s: the file does not exist; create it or correct the path, or try --demo, which needs none", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("--config.file %s: permission denied; let the user that runs the exporter read the file", path)
+	case errors.As(err, &fault):
+		return nil, fmt.Errorf("--config.file %s: %w; name a YAML file with accounts", path, fault.Err)
+	case err != nil:
+		return nil, fmt.Errorf("--config.file %s: %w", path, err)
 	}
 	return Parse(path, filepath.Dir(path), text, os.LookupEnv, known)
 }
@@ -101,6 +110,8 @@ func checkFile(path string) error {
 	switch {
 	case err != nil:
 		return err
+	case info.IsDir():
+		return &fs.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
 	case !info.Mode().IsRegular():
 		return &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
 	case info.Size() > maxSize:
@@ -114,34 +125,38 @@ func checkFile(path string) error {
 func Parse(name, dir string, text []byte, env func(string) (string, bool), known Known) (*File, error) {
 	file, err := parse(name, dir, text, env)
 	if err != nil {
-		return nil, err
+		return nil, Join(err)
 	}
 	doc := file.doc
 	var top struct {
 		Accounts []*yaml.Node `yaml:"accounts"`
 		Recipes  []*yaml.Node `yaml:"recipes"`
 	}
-	if err := file.Decode(&top); err != nil {
-		return nil, err
-	}
-	recipes := make([]*Section, len(top.Recipes))
+	err = file.Decode(&top)
+	var recipes []*Section
 	for i, n := range top.Recipes {
-		recipes[i] = &Section{doc: doc, path: "recipes" + indexStep(i), node: n}
+		if n != nil { // else an empty item, which is a fault
+			recipes = append(recipes, &Section{doc: doc, path: "recipes" + indexStep(i), node: n})
+		}
 	}
-	if doc.result.Providers, err = known(recipes); err != nil {
-		return nil, err
+	var invalid error
+	if doc.result.Providers, invalid = known(recipes); invalid != nil {
+		return nil, Join(errors.Join(doc.faults...), err, invalid) // the accounts may be of these recipes
 	}
-	if len(top.Accounts) == 0 {
-		return nil, file.Errorf("accounts", "there is no account; add at least one")
+	if err == nil && len(top.Accounts) == 0 {
+		err = file.Errorf("accounts", "there is no account; add at least one")
 	}
+	faults := []error{errors.Join(doc.faults...), err}
 	type id struct{ provider, name string }
 	seen := make(map[id]*Section)
-	var faults []error
 	for i, n := range top.Accounts {
+		if n == nil {
+			continue // an empty item, which is a fault
+		}
 		s := &Section{doc: doc, path: "accounts" + indexStep(i), node: n}
 		a, err := newAccount(s, doc.result.Providers)
-		if err != nil {
-			faults = append(faults, err)
+		faults = append(faults, err)
+		if a == nil {
 			continue
 		}
 		if first := seen[id{a.Provider, a.Name}]; first != nil {
@@ -152,8 +167,5 @@ func Parse(name, dir string, text []byte, env func(string) (string, bool), known
 		seen[id{a.Provider, a.Name}] = s
 		doc.result.Accounts = append(doc.result.Accounts, a)
 	}
-	if err := Join(faults); err != nil {
-		return nil, err
-	}
-	return doc.result, nil
+	return doc.result, Join(faults...)
 }

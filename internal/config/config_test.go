@@ -86,14 +86,12 @@ func configure(s *config.Section) (*fake, error) {
 
 func configureAll(file *config.File) ([]*fake, error) {
 	var all []*fake
+	var faults []error
 	for _, a := range file.Accounts {
 		f, err := configure(a.Section)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, f)
+		all, faults = append(all, f), append(faults, err)
 	}
-	return all, nil
+	return all, config.Join(faults...)
 }
 
 func load(t *testing.T, name string) (*config.File, []*fake) {
@@ -149,10 +147,11 @@ func TestInvalidFiles(t *testing.T) {
 			want = strings.NewReplacer("FILE", path, "DIR", filepath.Dir(path), "PROVIDERS", strings.Join(names, ", ")).Replace(want)
 
 			file, err := config.Load(path, config.Only(all...))
-			if err == nil {
-				_, err = configureAll(file)
+			if file != nil {
+				_, more := configureAll(file)
+				err = config.Join(err, more)
 			}
-			require.EqualError(t, err, want)
+			require.EqualError(t, err, strings.ReplaceAll(want, " ⏎ ", "\n"))
 			require.NotContains(t, err.Error(), "k3y")
 		})
 	}
@@ -160,7 +159,9 @@ func TestInvalidFiles(t *testing.T) {
 
 func TestFullFile(t *testing.T) {
 	file, all := load(t, "valid-full.yml")
-	require.Empty(t, file.Warnings)
+	require.Equal(t, []string{
+		"testdata/valid-full.yml:6: accounts[0].base_url: the path /gateway comes before the path of every request; remove it unless a gateway needs it",
+	}, file.Warnings)
 	a := file.Accounts[0]
 	require.Equal(t, "messaging", a.Name)
 	require.Equal(t, "8x8", a.Provider)
@@ -234,9 +235,9 @@ func TestAnchorsAndMergeKeys(t *testing.T) {
 
 func TestLoadSaysWhichFileIsMissing(t *testing.T) {
 	_, err := config.Load("testdata/none.yml", config.Only(all...))
-	require.EqualError(t, err, "cannot read the configuration: stat testdata/none.yml: no such file or directory; name a readable file with --config.file")
+	require.EqualError(t, err, "--config.file testdata/none.yml: the file does not exist; create it or correct the path, or try --demo, which needs none")
 	_, err = config.Load("testdata", config.Only(all...))
-	require.EqualError(t, err, "cannot read the configuration: read testdata: not a regular file; name a readable file with --config.file")
+	require.EqualError(t, err, "--config.file testdata: is a directory; name a YAML file with accounts")
 }
 
 func TestHostsThatNeedNoEncryption(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"reflect"
@@ -21,11 +22,21 @@ import (
 
 var secretType = reflect.TypeFor[*secret.Value]()
 
+// grouped matches a number whose digits are in groups, as people write large ones.
+var grouped = regexp.MustCompile(`^[+-]?\d+([,' \x{a0}\x{2009}]\d+)+(\.\d+)?$`)
+
 func (s *Section) wrongType(n *yaml.Node, path, expected string) error {
 	if strings.Contains(path, ".proxy_connect_header") { // credentials
 		return s.doc.fault(n, path, "expected %s, got another type", expected)
 	}
-	return s.doc.fault(n, path, "expected %s, got %s", expected, describe(n))
+	hint := ""
+	if expected == "a list" && n.Kind == yaml.MappingNode {
+		hint = "; put - before each item"
+	}
+	if strings.HasSuffix(expected, " number") && grouped.MatchString(n.Value) {
+		hint = "; write only digits and a decimal point, such as 1500 or 0.5"
+	}
+	return s.doc.fault(n, path, "expected %s, got %s%s", expected, describe(n), hint)
 }
 
 // expected returns what v takes. It panics on a type that [Section.Decode] does not
@@ -163,49 +174,79 @@ func (s *Section) structure(n *yaml.Node, path string, v reflect.Value, skip []s
 	}
 	targets := make(map[string]reflect.Value)
 	keys := fields(v, targets)
+	if path == s.path {
+		maps.Copy(targets, s.common)
+		s.keys = slices.Concat(s.skip, keys)
+	}
+	var faults []error
 	for i := 0; i < len(n.Content); i += 2 {
 		key, value := n.Content[i].Value, n.Content[i+1]
 		at := join(path, keyStep(key))
 		target, known := targets[key]
 		switch {
 		case slices.Contains(skip, key) || known && isNull(value):
-			continue
 		case !known:
-			return s.doc.fault(value, at, "unknown key; %s", didYouMean(key, slices.Concat(skip, keys)))
+			faults = append(faults, s.unknownKey(n, i, path, targets, slices.Concat(skip, keys)))
 		case target.Type() == secretType && !target.IsNil():
-			return s.doc.fault(value, at, "%[1]s and %[1]s_file are both set; remove one of them", strings.TrimSuffix(key, "_file"))
-		}
-		if err := s.value(value, at, target); err != nil {
-			return err
+			faults = append(faults, s.doc.fault(value, at, "%[1]s and %[1]s_file are both set; remove one of them", strings.TrimSuffix(key, "_file")))
+		default:
+			faults = append(faults, s.value(value, at, target))
 		}
 	}
-	return nil
+	return errors.Join(faults...)
+}
+
+// unknownKey returns a fault about the key n.Content[i] of a mapping at path: where it
+// belongs, if that can be guessed.
+func (s *Section) unknownKey(n *yaml.Node, i int, path string, targets map[string]reflect.Value, keys []string) error {
+	key, value := n.Content[i].Value, n.Content[i+1]
+	f := func(meant, format string, args ...any) *fault {
+		f := s.doc.fault(value, join(path, keyStep(key)), "unknown key; "+format, args...)
+		if !s.Has(strings.TrimPrefix(meant, s.path)) {
+			f.meant = meant
+		}
+		return f
+	}
+	if i > 0 && isNull(value) && grouped.MatchString(n.Content[i-1].Value+","+key) {
+		return f("", "between {} a comma ends a value: write numbers without it, such as 1500 or 0.5")
+	}
+	if best := Nearest(key, keys); best != "" {
+		return f(join(path, best), "did you mean %s?", best)
+	}
+	for _, name := range slices.Sorted(maps.Keys(targets)) {
+		if t := targets[name]; t.Kind() == reflect.Struct && slices.Contains(fields(t, map[string]reflect.Value{}), key) {
+			return f(join(join(path, name), key), "it belongs below %[1]s: indent it more than %[1]s", name)
+		}
+	}
+	if path != s.path && slices.Contains(s.keys, key) {
+		return f(join(s.path, key), "it does not belong below %s: indent it less", path[strings.LastIndex(path, ".")+1:])
+	}
+	return f("", "%s", didYouMean(key, keys))
 }
 
 func (s *Section) list(n *yaml.Node, path string, v reflect.Value) error {
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	var faults []error
 	for i, item := range n.Content {
 		if isNull(item) {
-			return s.doc.fault(item, path+indexStep(i), "the item is empty; write a value or remove the item")
-		}
-		if err := s.value(item, path+indexStep(i), v.Index(i)); err != nil {
-			return err
+			faults = append(faults, s.doc.fault(item, path+indexStep(i), "the item is empty; write a value or remove the item"))
+		} else if err := s.value(item, path+indexStep(i), v.Index(i)); err != nil {
+			faults = append(faults, err)
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func (s *Section) table(n *yaml.Node, path string, v reflect.Value) error {
 	v.Set(reflect.MakeMap(v.Type()))
+	var faults []error
 	for i := 0; i < len(n.Content); i += 2 {
 		key, value, item := n.Content[i].Value, n.Content[i+1], reflect.New(v.Type().Elem()).Elem()
 		if isNull(value) {
 			continue
 		}
-		if err := s.value(value, join(path, keyStep(key)), item); err != nil {
-			return err
-		}
+		faults = append(faults, s.value(value, join(path, keyStep(key)), item))
 		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), item)
 	}
-	return nil
+	return errors.Join(faults...)
 }

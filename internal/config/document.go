@@ -31,6 +31,7 @@ type document struct {
 	dir      string
 	env      func(string) (string, bool)
 	result   *File
+	faults   []error            // after which the rest could be read all the same
 	values   map[string]string  // of the environment variables in use
 	sizes    map[*yaml.Node]int // values in each resolved node with an anchor
 	size     int                // values so far
@@ -84,8 +85,51 @@ func (d *document) syntaxFault(text []byte, err error) error {
 	case line == 0 && at >= 0:
 		line = 1 + bytes.Count(text[:at], []byte("\n"))
 	}
-	return d.fault(&yaml.Node{Line: line}, "",
-		"not valid YAML: %s; check indentation and quotes around here, and write ${…} on a line of its own, not between [] or {}", match[2])
+	hint := "check indentation and quotes around here, and write ${…} on a line of its own, not between [] or {}"
+	lines := strings.Split(string(text), "\n")
+	switch odd := misindented(lines); {
+	case line > 0 && line <= len(lines) && strings.HasPrefix(strings.TrimLeft(lines[line-1], " "), "\t"):
+		hint = "indent the line with spaces instead of tabs"
+	case odd > 0:
+		line, hint = odd, fmt.Sprintf("the line is indented by %d, and no line that it can belong to is; indent it like its neighbours", indent(lines[odd-1]))
+	case strings.HasPrefix(match[2], "mapping values are not allowed"):
+		hint = "indent the line like the one above it; if it is a text with a colon, put that in quotes"
+	}
+	return d.fault(&yaml.Node{Line: line}, "", "not valid YAML: %s; %s", match[2], hint)
+}
+
+func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
+
+// misindented returns the number of the first line that ends the block of the lines
+// above it and is not indented like any block around that; 0 if there is none.
+func misindented(lines []string) int {
+	open := []int{0} // the indentation of the blocks around a line
+	for i, line := range lines {
+		rest := strings.TrimLeft(line, " ")
+		if trimmed := strings.TrimSpace(rest); trimmed == "" || trimmed[0] == '#' {
+			continue
+		}
+		at := indent(line)
+		closed := false
+		for open[len(open)-1] > at {
+			open, closed = open[:len(open)-1], true
+		}
+		if closed && open[len(open)-1] != at {
+			return i + 1
+		}
+		for {
+			if open[len(open)-1] != at {
+				open = append(open, at)
+			}
+			item, ok := strings.CutPrefix(rest, "- ")
+			if !ok {
+				break
+			}
+			at += 2 + indent(item)
+			rest = strings.TrimLeft(item, " ")
+		}
+	}
+	return 0
 }
 
 // resolve returns n resolved; from then on its line is line. It follows the order
@@ -149,7 +193,8 @@ func (d *document) resolveMapping(n *yaml.Node, path string) error {
 		case isMerge:
 			step = path
 		case twice:
-			return d.fault(at, step, "this key is already in line %d; remove one of them", first)
+			d.faults = append(d.faults, d.fault(at, step, "this key is already in line %d; remove one of them", first))
+			continue
 		case strings.Contains(key.Value, "${"):
 			return d.fault(at, step, "a key cannot come from the environment; write it out")
 		}
@@ -208,7 +253,7 @@ func (d *document) expand(n *yaml.Node, path string) (err error) {
 		if _, known := d.values[name]; !known {
 			value, set := d.env(name)
 			if !set {
-				err = d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name)
+				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name))
 			}
 			d.values[name] = secret.Trim(value)
 		}

@@ -23,10 +23,10 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	require.NoError(t, os.WriteFile(large, nil, 0o600))
 	require.NoError(t, os.Truncate(large, 64<<20+1))
 	for path, problem := range map[string]string{
-		pipe: "not a regular file", dir: "not a regular file", "/dev/zero": "not a regular file", large: "larger than 64 MiB",
+		pipe: "not a regular file", dir: "is a directory", "/dev/zero": "not a regular file", large: "larger than 64 MiB",
 	} {
 		_, err := config.Load(path, config.Only(all...))
-		require.EqualError(t, err, "cannot read the configuration: read "+path+": "+problem+"; name a readable file with --config.file")
+		require.EqualError(t, err, "--config.file "+path+": "+problem+"; name a YAML file with accounts")
 		for key, keys := range map[string]string{
 			"ca_file": "ca_file: PATH", "cert_file": "cert_file: PATH, key: k", "key_file": "cert: c, key_file: PATH",
 		} {

@@ -24,13 +24,18 @@ type Section struct {
 	node *yaml.Node
 	skip []string // the common keys
 
+	common map[string]reflect.Value // where the common keys are decoded to
+	keys   []string                 // all that Decode knows at path
+
 	secrets []*secret.Value // decoded so far
 	mask    *secret.Mask    // of secrets; nil before it is needed
 }
 
 // Decode fills dst, a pointer to a struct that may hold defaults, from the
-// section. It is strict: a key that dst has no field for is an error, and so is
-// a value of another type. The error is one line with file, line and path.
+// section. It is strict: a key that dst has no field for is a fault, and so is
+// a value of another type. The error has a line with file, line and path for each
+// fault. What has no fault is decoded all the same, so that the caller can check it
+// and add further faults with [errors.Join].
 //
 // Fields are found by their yaml tags. Beyond text, numbers and truth values it
 // accepts pointers, slices, maps with text keys, nested and inlined structs, a
@@ -59,7 +64,7 @@ var word = regexp.MustCompile(`[^\s",;:()]+`)
 // fault is that of the document without secrets and text from the environment. What is
 // common to the file is masked at once and what belongs to this account here, so that
 // messages about many accounts take linear time.
-func (s *Section) fault(n *yaml.Node, path, format string, args ...any) error {
+func (s *Section) fault(n *yaml.Node, path, format string, args ...any) *fault {
 	if s.mask == nil {
 		s.mask = secret.NewMask(s.secrets...)
 	}

@@ -178,7 +178,7 @@ func TestDecodeErrors(t *testing.T) {
 		"float: 1_000x":                         `c.yml:4: accounts[0].float: expected a number, got the text "1_000x"`,
 		"bool: maybe":                           `c.yml:4: accounts[0].bool: expected true or false, got the text "maybe"`,
 		"text: [a]":                             "c.yml:4: accounts[0].text: expected a text, got a list",
-		"list: {}":                              "c.yml:4: accounts[0].list: expected a list, got a mapping",
+		"list: {}":                              "c.yml:4: accounts[0].list: expected a list, got a mapping; put - before each item",
 		"list: [[a], b]":                        `c.yml:4: accounts[0].list[1]: expected a list, got the text "b"`,
 		"list:\n- [a,\n   {}]":                  "c.yml:6: accounts[0].list[0][1]: expected a text, got a mapping",
 		"map: []":                               "c.yml:4: accounts[0].map: expected a mapping, got a list",

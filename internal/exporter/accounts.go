@@ -34,15 +34,16 @@ type account struct {
 	remote, id string
 }
 
-// configure checks each account's own part of the configuration. It returns the
-// accounts with warnings, one line each.
-func configure(file *config.File) ([]account, []string, error) {
+// configure checks each account's own part of the configuration, whose other faults
+// are in err. It returns the accounts with warnings, one line each.
+func configure(file *config.File, err error) ([]account, []string, error) {
+	faults := []error{err}
 	accounts := make([]account, len(file.Accounts))
 	first := map[string]string{} // name of the first account, by remote account
 	for i, c := range file.Accounts {
 		checked, err := c.Configure(c.Section)
-		if err != nil {
-			return nil, nil, err
+		if faults = append(faults, err); config.Join(faults...) != nil {
+			continue // the rest needs valid accounts
 		}
 		a := account{Account: c, checked: checked}
 		remote := []string{c.Provider, c.BaseURL.String(), checked.Identity}
@@ -62,7 +63,7 @@ func configure(file *config.File) ([]account, []string, error) {
 		}
 		accounts[i] = a
 	}
-	return accounts, file.Warnings, nil
+	return accounts, file.Warnings, config.Join(faults...)
 }
 
 // digest returns a text that identifies parts and does not reveal them.
@@ -80,6 +81,7 @@ type opener struct {
 	transport func(name string, c config.HTTP) (http.RoundTripper, error)
 	slots     httpapi.Slots
 	masks     *secret.Mask
+	own       *secret.Mask // hides the exporter's own secrets
 
 	opened   map[string]opened // by id and digest
 	warnings []string          // about the accounts that the last call has opened
@@ -103,7 +105,7 @@ func (o *opener) open(accounts []account) ([]cache.Account, error) {
 		next[key] = one
 	}
 	// A provider may log while it opens: the masks come first.
-	o.masks.Replace(append(masksOf(o.opened), masksOf(next)...)...)
+	o.masks.Replace(append(append(masksOf(o.opened), masksOf(next)...), o.own)...)
 	out := make([]cache.Account, len(accounts))
 	for i, a := range accounts {
 		key := a.id + a.Section.Digest()
@@ -111,7 +113,7 @@ func (o *opener) open(accounts []account) ([]cache.Account, error) {
 		if one.Gate == nil {
 			var err error
 			if one.Account, err = o.openOne(a, one.mask); err != nil {
-				o.masks.Replace(masksOf(o.opened)...)
+				o.masks.Replace(append(masksOf(o.opened), o.own)...)
 				return nil, err
 			}
 			next[key] = one
@@ -119,7 +121,7 @@ func (o *opener) open(accounts []account) ([]cache.Account, error) {
 		out[i] = one.Account
 	}
 	o.opened = next
-	o.masks.Replace(masksOf(next)...)
+	o.masks.Replace(append(masksOf(next), o.own)...)
 	return out, nil
 }
 
@@ -141,7 +143,11 @@ func (o *opener) openOne(a account, mask *secret.Mask) (cache.Account, error) {
 		return cache.Account{}, a.Section.Errorf("http", "%s", mask.String(err.Error()))
 	}
 	logger := log.With(o.logger, "provider", a.Provider, "account", a.Name)
-	g := gate.New(a.id, a.RateLimit, o.store)
+	limit := a.RateLimit
+	if o.store.Shared() {
+		limit = limit.Shared()
+	}
+	g := gate.New(a.id, limit, o.store)
 	hosts := map[string]*url.URL{"": a.BaseURL}
 	maps.Copy(hosts, a.Hosts)
 	sources, err := a.checked.Open(providers.Env{
@@ -160,7 +166,7 @@ func (o *opener) openOne(a account, mask *secret.Mask) (cache.Account, error) {
 	}
 	opened := cache.Account{
 		Provider: a.Provider, Name: a.Name, ID: a.id, Digest: a.Section.Digest(),
-		Parts: a.checked.Parts, Sources: sources, Secrets: a.checked.Secrets, Gate: g,
+		Parts: a.checked.Parts, Sources: sources, Secrets: a.checked.Secrets, OneReader: a.checked.OneReader, Gate: g,
 	}
 	// Later the sources may be in use, and must not be asked for their plan.
 	if warning := planOf(opened).warning(); warning != "" {

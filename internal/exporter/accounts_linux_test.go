@@ -39,7 +39,7 @@ func TestKeyFilesOfManyAccounts(t *testing.T) {
 		n := opens()
 		require.GreaterOrEqual(t, n, accounts)
 		require.LessOrEqual(t, n, 4*accounts)
-		require.NoError(t, b.Reload())
+		require.NoError(t, b.reload())
 		require.LessOrEqual(t, opens(), accounts)
 		b.get("/metrics", "10")
 		require.Zero(t, opens(), "nothing is sent")

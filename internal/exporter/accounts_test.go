@@ -54,7 +54,7 @@ func TestReloadKeepsUnchangedAccounts(t *testing.T) {
 		}
 		b.scrape()
 		groups := b.cache.Groups()
-		require.NoError(t, b.Reload())
+		require.NoError(t, b.reload())
 		require.Empty(t, opened)
 		require.Equal(t, len(groups), len(b.cache.Groups()))
 		for i, g := range b.cache.Groups() {
@@ -62,7 +62,7 @@ func TestReloadKeepsUnchangedAccounts(t *testing.T) {
 		}
 
 		b.configure(strings.Replace(twoAccounts, "max_age: 10m}\n    prices: {enabled: false}", "max_age: 20m}\n    prices: {enabled: false}", 1))
-		require.NoError(t, b.Reload())
+		require.NoError(t, b.reload())
 		require.Equal(t, map[string]int{"two": 1}, opened)
 		require.Equal(t, bothBalances, b.scrape("account_balance"))
 		require.Equal(t, 3, b.asked(""), "both accounts keep their values")
@@ -83,7 +83,7 @@ func TestFailedReloadKeepsTheAccounts(t *testing.T) {
 			return before(name, c)
 		}
 		b.configure(strings.NewReplacer("key-two-1234", "key-new-1234", "name: one", "name: other", "low_threshold: 500", "low_threshold: 600").Replace(twoAccounts))
-		require.EqualError(t, b.Reload(), b.file+":8: accounts[1].http: no transport with <secret>")
+		require.EqualError(t, b.reload(), b.file+":8: accounts[1].http: no transport with <secret>")
 		require.Equal(t, bothBalances, b.scrape("account_balance"))
 		time.Sleep(61 * time.Second)
 		b.balance.Set("99")
@@ -98,10 +98,10 @@ func TestReloadOfAPipe(t *testing.T) {
 	b := benchOf(t, twoAccounts, nil).open()
 	require.NoError(t, os.Remove(b.file))
 	require.NoError(t, syscall.Mkfifo(b.file, 0o600))
-	require.EqualError(t, b.Reload(), "cannot read the configuration: read "+b.file+": not a regular file; name a readable file with --config.file")
+	require.EqualError(t, b.reload(), "--config.file "+b.file+": not a regular file; name a YAML file with accounts")
 	require.NoError(t, os.Remove(b.file))
 	b.configure(twoAccounts)
-	require.NoError(t, b.Reload())
+	require.NoError(t, b.reload())
 }
 
 // A key file that becomes unreadable concerns its account only, which keeps the last

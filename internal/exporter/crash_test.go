@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	stdlog "log"
 	"math/rand/v2"
@@ -53,12 +54,12 @@ type process struct {
 }
 
 // start starts the program.
-func start(t *testing.T, binary string, args ...string) *process {
-	p := &process{address: freeAddress(t)}
-	p.cmd = exec.CommandContext(t.Context(), binary, append(args, "--web.listen-address="+p.address)...)
+func start(tb testing.TB, binary string, args ...string) *process {
+	p := &process{address: freeAddress(tb)}
+	p.cmd = exec.CommandContext(tb.Context(), binary, append(args, "--web.listen-address="+p.address)...)
 	p.cmd.Stderr = &p.stderr
-	require.NoError(t, p.cmd.Start())
-	t.Cleanup(func() { p.kill() })
+	require.NoError(tb, p.cmd.Start())
+	tb.Cleanup(func() { p.kill() })
 	return p
 }
 
@@ -70,21 +71,41 @@ func (p *process) kill() {
 
 // scrape returns the answer to one scrape; "" if there is none.
 func (p *process) scrape(ctx context.Context, query string) string {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+"/metrics"+query, nil)
+	body, _ := p.get(ctx, "/metrics"+query, "1")
+	return body
+}
+
+// get requests a path as Prometheus does, with a timeout in seconds. It returns the
+// answer, which must have status 200.
+func (p *process) get(ctx context.Context, path, timeout string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
 	if err != nil {
-		return ""
+		return "", err
 	}
-	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "1")
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return ""
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
 	}
-	return string(body)
+	if err != nil {
+		return "", err
+	}
+	return string(body), nil
+}
+
+// waitUntilReady waits until the program serves.
+func (p *process) waitUntilReady(tb testing.TB) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if _, err := p.get(tb.Context(), "/-/ready", ""); err == nil {
+			return
+		}
+		require.True(tb, time.Now().Before(deadline), "not ready within a minute: %s", &p.stderr)
+	}
 }
 
 // lockedBuffer is a buffer that can be read while it is written.

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -42,12 +43,15 @@ type Options struct {
 	Demo        bool
 	Once        bool
 
-	StateURL string
+	StateURL          string
+	StatePasswordFile string // empty for none
+	StatePrefix       string
 
 	TimeoutOffset time.Duration
 	MaxWait       time.Duration
 
 	TelemetryPath string
+	ExternalURL   string
 	Web           *web.FlagConfig
 
 	LogLevel, LogFormat string
@@ -59,6 +63,9 @@ type Options struct {
 func Run(ctx context.Context, opts Options, reload <-chan os.Signal, stdout, stderr io.Writer) error {
 	if err := server.CheckPath(opts.TelemetryPath); err != nil {
 		return fmt.Errorf("--web.telemetry-path %q: %w", opts.TelemetryPath, err)
+	}
+	if err := server.CheckExternalURL(opts.ExternalURL); err != nil {
+		return fmt.Errorf("--web.external-url %q: %w", opts.ExternalURL, err)
 	}
 	masks := secret.NewMask()
 	logger, err := logging.New(stderr, opts.LogLevel, opts.LogFormat, masks.String)
@@ -106,6 +113,8 @@ type Exporter struct {
 	masks  *secret.Mask
 	// transport returns the transport of an account.
 	transport func(name string, c config.HTTP) (http.RoundTripper, error)
+	// dialState dials the server of the state; nil for the network.
+	dialState func(ctx context.Context, network, address string) (net.Conn, error)
 
 	requests *collector.Requests
 	process  *collector.Process
@@ -117,6 +126,7 @@ type Exporter struct {
 	metrics  *exposition.Exposition
 
 	reloading sync.Mutex
+	accounts  []cache.Account // in use
 }
 
 // New returns an exporter that is not open yet. It fills masks with the secrets of its
@@ -142,14 +152,14 @@ func (e *Exporter) Open() error {
 	}
 	// The state comes second: a bad configuration must not touch it.
 	e.state = collector.NewState()
-	e.store, err = state.Open(e.opts.StateURL, state.Options{Logger: e.logger, Observer: e.state})
+	own, err := e.openState()
 	if err != nil {
-		return fmt.Errorf("--state.url: %w", err)
+		return err
 	}
 	e.requests = collector.NewRequests()
 	e.opener = &opener{
 		store: e.store, observer: e.requests, logger: e.logger, transport: e.transport,
-		slots: httpapi.NewSlots(largeAnswers), masks: e.masks,
+		slots: httpapi.NewSlots(largeAnswers), masks: e.masks, own: own,
 	}
 	e.cache = cache.New(cache.Options{Store: e.store, Logger: e.logger, MaxWait: e.opts.MaxWait})
 	e.own = prometheus.NewPedanticRegistry()
@@ -160,11 +170,33 @@ func (e *Exporter) Open() error {
 	e.metrics = exposition.New(exposition.Options{
 		Groups: e.cache.Groups, Own: e.own, Registerer: e.handlerMetrics(), Logger: e.logger,
 	})
-	if err := e.use(accounts); err != nil {
+	if _, err := e.use(accounts); err != nil {
 		e.Close()
 		return err
 	}
 	return nil
+}
+
+// openState opens the state. It returns the mask of its password, which all logs hide
+// already.
+func (e *Exporter) openState() (*secret.Mask, error) {
+	var password *secret.Value
+	if file := e.opts.StatePasswordFile; file != "" {
+		password = secret.File(file)
+		if _, err := password.Get(); err != nil {
+			return nil, fmt.Errorf("--state.password-file: %w", err)
+		}
+	}
+	own := secret.NewMask(password)
+	e.masks.Replace(own)
+	var err error
+	e.store, err = state.Open(e.opts.StateURL, state.Options{
+		Logger: e.logger, Observer: e.state, Password: password, Prefix: e.opts.StatePrefix, Dial: e.dialState,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--state.url: %w", err)
+	}
+	return own, nil
 }
 
 // handlerMetrics returns the registry for the metrics about the process and its
@@ -190,15 +222,16 @@ func (e *Exporter) Close() {
 	}
 }
 
-// Reload loads the configuration again. If it is bad, the previous one stays active.
-func (e *Exporter) Reload() error {
+// Reload loads the configuration again, and returns what has changed in one line. If
+// the configuration is bad, the previous one stays active.
+func (e *Exporter) Reload() (changes string, err error) {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
 	accounts, err := e.load()
-	if err != nil {
-		return err
+	if err == nil {
+		changes, err = e.use(accounts)
 	}
-	return e.use(accounts)
+	return changes, err
 }
 
 // load reads and checks the configuration, and records the outcome.
@@ -226,25 +259,24 @@ func (e *Exporter) read() ([]account, []string, error) {
 	} else {
 		file, err = config.Load(e.opts.ConfigFile, all.Known)
 	}
-	if err != nil {
+	if file == nil {
 		return nil, nil, err
 	}
-	for _, p := range file.Providers {
-		if p.Check == nil || !e.opts.ConfigCheck {
-			continue
-		}
-		if err := p.Check(); err != nil {
-			return nil, nil, err
+	if e.opts.ConfigCheck {
+		for _, p := range file.Providers {
+			if p.Check != nil {
+				err = config.Join(err, p.Check())
+			}
 		}
 	}
-	return configure(file)
+	return configure(file, err)
 }
 
-// use makes accounts the ones to read.
-func (e *Exporter) use(accounts []account) error {
+// use makes accounts the ones to read, and returns what has changed.
+func (e *Exporter) use(accounts []account) (changes string, err error) {
 	opened, err := e.opener.open(accounts)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for _, a := range opened {
 		e.requests.Expect(a.Provider, a.Name)
@@ -252,7 +284,12 @@ func (e *Exporter) use(accounts []account) error {
 	for _, warning := range e.opener.warnings {
 		_ = level.Warn(e.logger).Log("msg", warning)
 	}
+	d := compare(e.accounts, opened)
+	for _, name := range lowAmong(d.removed, e.cache.Status()) {
+		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer in the configuration: no alert tells when it is empty", "account", name)
+	}
+	e.accounts = opened
 	e.cache.Replace(opened)
-	_ = level.Info(e.logger).Log("msg", "configuration loaded", "accounts", len(opened))
-	return nil
+	_ = level.Info(e.logger).Log("msg", "configuration loaded", "accounts", len(opened), "changes", d)
+	return d.String(), nil
 }

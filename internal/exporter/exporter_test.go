@@ -40,6 +40,11 @@ type bench struct {
 	routes  http.Handler
 }
 
+func (b *bench) reload() error {
+	_, err := b.Reload()
+	return err
+}
+
 // benchLog is a log that can be read while it is written.
 type benchLog struct {
 	mu   sync.Mutex
@@ -403,5 +408,24 @@ func TestReload(t *testing.T) {
 		b.configure(twoAccounts[:strings.Index(twoAccounts, "  - name: two")])
 		assert.Equal(t, http.StatusOK, b.do(http.MethodPost, "/-/reload", nil).Code)
 		assert.Equal(t, balanceOne, b.scrape("account_balance"))
+	})
+}
+
+// account[] limits what is refreshed and what is shown, the exporter's own metrics about
+// accounts included.
+func TestScrapeOfOneAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, twoAccounts)
+		library := b.get("/metrics?account[]=8x8/two&name[]=account_balance&name[]=balance_exporter_up", "10").Body.String()
+		require.Contains(t, library, `account_balance{account="two"`)
+		require.NotContains(t, library, `account="one"`)
+		body := b.get("/metrics?account[]=two", "10").Body.String()
+		require.Contains(t, body, `account_balance{account="two"`)
+		require.Contains(t, body, `balance_exporter_up{account="two"`)
+		require.Contains(t, body, "balance_exporter_build_info")
+		require.NotContains(t, body, `account="one"`)
+		require.Equal(t, 1, b.asked(""))
+		require.Equal(t, http.StatusBadRequest, b.get("/metrics?account[]=three", "10").Code)
+		require.Equal(t, 1, b.asked(""))
 	})
 }

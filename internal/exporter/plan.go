@@ -3,7 +3,10 @@ package exporter
 import (
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/balance-exporter/balance_exporter/internal/cache"
 	"github.com/balance-exporter/balance_exporter/internal/state"
@@ -74,15 +77,36 @@ func writePlans(w io.Writer, plans []plan) {
 			if part.listed {
 				count += " and those that listing finds"
 			}
-			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.1f\t\n", p.provider, p.account, part.Kind, count, part.Interval, part.requests)
+			_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.1f\t\n", p.provider, p.account, part.Kind, count, model.Duration(part.Interval), part.requests)
 		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\ttotal\t\t\t%.1f\t%.0f\n", p.provider, p.account, p.total, p.limit)
 	}
 	_ = table.Flush()
 }
 
+// replicasLine returns one line about several processes with these plans.
+func replicasLine(plans []plan, shared bool) string {
+	if shared {
+		return "Replicas: any number with this --state.url has one quota. The table is the demand of all of them together.\n"
+	}
+	fit := math.Inf(1)
+	for _, p := range plans {
+		if p.total > 0 {
+			fit = min(fit, math.Floor(p.limit/p.total))
+		}
+	}
+	if math.IsInf(fit, 1) {
+		fit = 0
+	}
+	return fmt.Sprintf("Replicas: one. Each further process has a state and a quota of its own; the limits have room for the demand of %.0f. With --state.url=redis://... any number has one quota.\n", fit)
+}
+
 // check validates the configuration and prints its plan. It sends nothing.
 func (e *Exporter) check(stdout, stderr io.Writer) error {
+	stateURL, err := state.ParseURL(e.opts.StateURL)
+	if err != nil {
+		return fmt.Errorf("--state.url: %w", err)
+	}
 	accounts, warnings, err := e.read()
 	if err != nil {
 		return err
@@ -97,6 +121,7 @@ func (e *Exporter) check(stdout, stderr io.Writer) error {
 		plans[i] = planOf(a)
 	}
 	writePlans(stdout, plans)
+	_, _ = fmt.Fprint(stdout, replicasLine(plans, stateURL.Shared()))
 	for _, warning := range append(warnings, o.warnings...) {
 		_, _ = fmt.Fprintln(stderr, "warning:", warning)
 	}

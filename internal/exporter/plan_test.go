@@ -39,13 +39,37 @@ accounts:
       customer_id: customer
 `)
 	require.Equal(t, `PROVIDER  ACCOUNT    SOURCE       SOURCES                         INTERVAL  REQUESTS/H  LIMIT/H
-8x8       messaging  balance      1                               1m0s      60.0        
-8x8       messaging  prices       1                               1h0m0s    3.0         
+8x8       messaging  balance      1                               1m        60.0        
+8x8       messaging  prices       1                               1h        3.0         
 8x8       messaging  total                                                  63.0        3600
-flolive   fleet      subscribers  2 and those that listing finds  15m0s     8.0         
+flolive   fleet      subscribers  2 and those that listing finds  15m       8.0         
 flolive   fleet      total                                                  8.0         7200
+Replicas: one. Each further process has a state and a quota of its own; the limits have room for the demand of 57. With --state.url=redis://... any number has one quota.
 `, plan)
 	require.Empty(t, warnings)
+}
+
+func TestPlanOfReplicas(t *testing.T) {
+	b := benchOf(t, `
+accounts:
+  - name: messaging
+    provider: 8x8
+    account_id: `+accountOne+`
+    api_key: key-one-1234
+    balance: {low_threshold: 500}
+    prices: {enabled: false}
+`, nil)
+	b.opts.StateURL = "redis://redis.example.com:6379"
+	var stdout, stderr bytes.Buffer
+	require.NoError(t, b.check(&stdout, &stderr))
+	require.Equal(t, `PROVIDER  ACCOUNT    SOURCE   SOURCES  INTERVAL  REQUESTS/H  LIMIT/H
+8x8       messaging  balance  1        1m0s      60.0        
+8x8       messaging  total                       60.0        3600
+Replicas: any number with this --state.url has one quota. The table is the demand of all of them together.
+`, stdout.String())
+	require.Empty(t, stderr.String())
+	b.opts.StateURL = "redis://:secret@redis.example.com:6379"
+	require.EqualError(t, b.check(&stdout, &stderr), "--state.url: a password in the URL is visible in the process list; remove it and give --state.password-file")
 }
 
 // An account that demands exactly its limit has no warning, one that demands more has.
@@ -69,9 +93,9 @@ accounts:
 
 	b := benchOf(t, more, nil).open()
 	require.Equal(t, 1, strings.Count(b.log.String(), `level=warn msg="`+want+`"`), b.log)
-	require.NoError(t, b.Reload())
+	require.NoError(t, b.reload())
 	require.Equal(t, 1, strings.Count(b.log.String(), want), "the account has not changed")
 	b.configure(strings.Replace(more, "refresh_interval: 30s", "refresh_interval: 30s, max_age: 1h", 1))
-	require.NoError(t, b.Reload())
+	require.NoError(t, b.reload())
 	require.Equal(t, 2, strings.Count(b.log.String(), want), "it has changed")
 }

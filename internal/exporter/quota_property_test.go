@@ -53,7 +53,7 @@ var quotaFailures = []uint64{31, 188, 208, 211, 272, 751, 1153}
 // recovers.
 func TestQuotaHolds(t *testing.T) {
 	t.Parallel()
-	forSeeds(t, quotaFailures, 3, func(t *testing.T, rng *rand.Rand) {
+	forSeeds(t, quotaFailures, 2, func(t *testing.T, rng *rand.Rand) {
 		w := newWorld(t, rng)
 		w.sqlite = true
 		for range 1 + rng.IntN(3) {

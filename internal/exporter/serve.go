@@ -25,9 +25,10 @@ const shutdownTime = 10 * time.Second
 // Server returns the HTTP server of the exporter.
 func (e *Exporter) Server() *server.Server {
 	return server.New(server.Options{
-		TelemetryPath: e.opts.TelemetryPath, TimeoutOffset: e.opts.TimeoutOffset,
-		Refresh: e.cache.Refresh, Serve: e.metrics.Serve, Status: e.cache.Status,
-		Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
+		TelemetryPath: e.opts.TelemetryPath, ExternalURL: e.opts.ExternalURL, TimeoutOffset: e.opts.TimeoutOffset,
+		Refresh: e.cache.Refresh, Serve: e.metrics.Serve,
+		Names: e.cache.Names, Status: e.cache.Status, Subscribers: e.cache.Subscribers,
+		StateReady: e.store.Ready, Reload: e.Reload, Demo: e.opts.Demo, Logger: e.logger,
 	})
 }
 
@@ -44,7 +45,7 @@ func (e *Exporter) serve(ctx context.Context, reload <-chan os.Signal) error {
 	for {
 		select {
 		case <-reload:
-			if err := e.Reload(); err != nil {
+			if _, err := e.Reload(); err != nil {
 				_ = level.Error(e.logger).Log("msg", "configuration not reloaded, the previous one stays active", "err", err)
 			}
 		case err := <-failed:

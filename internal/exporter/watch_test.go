@@ -30,6 +30,7 @@ type watch struct {
 
 	mu        sync.Mutex
 	untracked bool                    // the test judges by itself when a source may be read again
+	lenient   time.Time               // until then a source may be read again
 	several   map[providers.Kind]bool // whether a refresh may send several requests to one path
 	reading   int                     // answers 429 whose body is being sent
 	blockedAt time.Time               // of the last 429
@@ -112,7 +113,7 @@ func (w *watch) arrived(r *http.Request) {
 		w.broken = append(w.broken, fmt.Sprintf("%s arrived at %s in the cool-down from %s to %s", address(r), clock(now), clock(w.blockedAt), clock(w.until)))
 	}
 	at, ok := w.read[address(r)]
-	if ok && now.Sub(at) < w.account.interval && now.After(at) {
+	if ok && now.Sub(at) < w.account.interval && now.After(at) && now.After(w.lenient) {
 		w.broken = append(w.broken, fmt.Sprintf("%s was read at %s and again at %s, within %s", address(r), clock(at), clock(now), w.account.interval))
 	}
 	delete(w.read, address(r)) // if this try fails, the next may follow within the interval

@@ -1,8 +1,10 @@
 package exporter
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -10,6 +12,9 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/bcrypt"
 )
+
+// bcryptHash matches what bcrypt.Cost does not check: the salt and the digest.
+var bcryptHash = regexp.MustCompile(`^\$2[abxy]?\$\d\d\$[./A-Za-z0-9]{53}$`)
 
 // checkWebConfig returns what is wrong with the file of --web.config.file; nil for no
 // file. The library reads it again for each connection, and its errors do not name the
@@ -35,13 +40,13 @@ func checkWebConfig(path string) error {
 	_ = yaml.Unmarshal(text, &users) // web.Validate reports what is not YAML
 	var faults []string
 	for user, hash := range users.BasicAuth {
-		if _, err := bcrypt.Cost([]byte(hash.Value)); err != nil {
-			faults = append(faults, fmt.Sprintf("%s:%d: basic_auth_users.%s: the password is not a bcrypt hash; create one with `htpasswd -nB %s`", path, hash.Line, user, user))
+		if _, err := bcrypt.Cost([]byte(hash.Value)); err != nil || !bcryptHash.MatchString(hash.Value) {
+			faults = append(faults, fmt.Sprintf("--web.config.file %s:%d: basic_auth_users.%s: the password is not a bcrypt hash; create one with `htpasswd -nB %s`", path, hash.Line, user, user))
 		}
 	}
 	if len(faults) > 0 {
 		slices.Sort(faults)
-		return fmt.Errorf("--web.config.file: %s", faults[0])
+		return errors.New(strings.Join(faults, "\n"))
 	}
 	if err := web.Validate(path); err != nil {
 		return fmt.Errorf("--web.config.file %s: %s", path, strings.Join(strings.Fields(err.Error()), " "))

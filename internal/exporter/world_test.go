@@ -263,7 +263,7 @@ func shiftState(t *testing.T, store state.Store, id string, d time.Duration) {
 	})
 	require.NoError(t, err)
 	var outcomes []state.Outcome
-	require.NoError(t, store.Load(context.Background(), id, func(key string, s *snapshot.Snapshot) {
+	require.NoError(t, store.Load(context.Background(), id, func(key string, s *snapshot.Snapshot, _ uint64) {
 		moved := *s
 		shift(&moved.FetchedAt, &moved.TriedAt, &moved.DueAt)
 		outcomes = append(outcomes, state.Outcome{Key: key, Snapshot: &moved})
@@ -275,7 +275,8 @@ func shiftState(t *testing.T, store state.Store, id string, d time.Duration) {
 // reload puts the configuration as the accounts are now into force.
 func (w *world) reload() {
 	w.configure()
-	require.NoError(w.t, w.exporter.Reload(), w.configuration())
+	_, err := w.exporter.Reload()
+	require.NoError(w.t, err, w.configuration())
 }
 
 // get requests a path as Prometheus does, with a timeout in seconds.

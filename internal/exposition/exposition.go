@@ -35,6 +35,7 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
@@ -58,19 +59,47 @@ type Options struct {
 type Parts struct {
 	Kinds []providers.Kind // the data
 	Own   bool             // the exporter's own metrics
+	// Accounts limits the data, and the exporter's own metrics about accounts. Nil
+	// means all.
+	Accounts []snapshot.Name
+}
+
+// shows reports whether p selects an account.
+func (p Parts) shows(provider, account string) bool {
+	return p.Accounts == nil || slices.Contains(p.Accounts, snapshot.Name{Provider: provider, Account: account})
+}
+
+// own gathers the exporter's own metrics without those of accounts that p leaves out.
+func (e *Exposition) own(p Parts) ([]*dto.MetricFamily, error) {
+	families, err := e.opts.Own.Gather()
+	if p.Accounts == nil {
+		return families, err
+	}
+	for _, f := range families {
+		f.Metric = slices.DeleteFunc(f.Metric, func(m *dto.Metric) bool {
+			labels := map[string]string{}
+			for _, l := range m.Label {
+				labels[l.GetName()] = l.GetValue()
+			}
+			account, ok := labels["account"]
+			return ok && !p.shows(labels["provider"], account)
+		})
+	}
+	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 }), err
 }
 
 func (p Parts) has(kind providers.Kind) bool { return slices.Contains(p.Kinds, kind) }
 
 const (
-	// maxInFlight is how many scrapes are written at a time. Others wait for their
+	// maxInFlight is how many answers are written at a time. Others wait for their
 	// turn until their deadline, and then get 503.
 	maxInFlight = 40
 	// writeTimeout is how long a client may take to read an answer.
 	writeTimeout = time.Minute
-	// minServe is how long a scrape may be served after its deadline. Otherwise one
-	// that waits for a slow provider until its deadline would miss the values of the
-	// other accounts. --scrape.timeout-offset leaves the time for it.
+	// minServe is how long a scrape may be served after its deadline, and then how long
+	// it may wait to be written. Otherwise one that waits for a slow provider until its
+	// deadline would miss the values of the other accounts. --scrape.timeout-offset
+	// leaves the time for it.
 	minServe = 100 * time.Millisecond
 )
 
@@ -83,9 +112,13 @@ type Exposition struct {
 	opts  Options
 	probe http.Handler // see negotiate
 
-	inFlight chan struct{} // holds a value for each scrape that is written
+	inFlight chan struct{} // holds a value for each answer that is written
 	library  chan struct{} // likewise for answers by promhttp, which take memory
 	renders  chan struct{} // likewise for segments that are rendered
+
+	mu         sync.Mutex         // guards joinable
+	joinable   map[string]*flight // those that have not begun, by their key
+	assembling sync.Mutex         // held while an answer is assembled
 
 	publishing sync.Mutex // held while a new set is built
 	set        atomic.Pointer[set]
@@ -112,6 +145,7 @@ func New(opts Options) *Exposition {
 		inFlight: make(chan struct{}, maxInFlight),
 		library:  make(chan struct{}, 1),
 		renders:  make(chan struct{}, maxRenders),
+		joinable: map[string]*flight{},
 
 		keepUnused: 5 * time.Minute,
 		rendered:   func(string, format) {},
@@ -131,31 +165,41 @@ func (e *Exposition) Serve(w http.ResponseWriter, r *http.Request, parts Parts) 
 }
 
 func (e *Exposition) serve(w http.ResponseWriter, r *http.Request, parts Parts) {
-	if at, ok := r.Context().Deadline(); ok && time.Until(at) < minServe {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), minServe)
-		defer cancel()
-		r = r.WithContext(ctx)
-	}
-	done, ok := e.wait(w, r, e.inFlight)
-	if !ok {
-		return
-	}
-	defer done()
+	r, cancel := withMinServe(r)
+	defer cancel()
 	c, ok := e.negotiate(r)
 	if !ok {
 		e.serveLibrary(w, r, parts)
 		return
 	}
 	e.sweepLater()
-	a, ok := e.answer(r.Context(), c, parts)
+	e.contributions(r.Context(), c, parts) // renders what is missing
+	a, ok := e.join(c, parts)
 	if !ok {
 		e.serveLibrary(w, r, parts)
 		return
 	}
+	r, cancel = withMinServe(r)
+	defer cancel()
+	done, ok := e.wait(w, r, e.inFlight)
+	if !ok {
+		return
+	}
+	defer done()
 	defer limitWriting(w)()
 	if err := a.write(w, r); err != nil {
 		_ = level.Debug(e.opts.Logger).Log("msg", "cannot write the metrics", "err", err)
 	}
+}
+
+// withMinServe moves the deadline of a request so that at least minServe is left.
+func withMinServe(r *http.Request) (*http.Request, context.CancelFunc) {
+	at, ok := r.Context().Deadline()
+	if !ok || time.Until(at) >= minServe {
+		return r, func() {}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), minServe)
+	return r.WithContext(ctx), cancel
 }
 
 // wait waits for a place in turn until the deadline of the scrape. It answers the

@@ -44,14 +44,19 @@ var (
 
 // deflate returns p as deflate blocks that end on a byte boundary.
 func (c *compressors) deflate(p []byte) []byte {
+	return c.deflated(func(w io.Writer) { _, _ = w.Write(p) })
+}
+
+// deflated is deflate for what write writes; writing does not fail.
+func (c *compressors) deflated(write func(io.Writer)) []byte {
 	var out bytes.Buffer
 	w, _ := c.pool.Get().(*flate.Writer)
 	if w == nil {
 		w, _ = flate.NewWriter(nil, c.level) // fails for unknown levels only
 	}
 	w.Reset(&out)
-	_, _ = w.Write(p) // a bytes.Buffer does not fail
-	_ = w.Flush()
+	write(w)
+	_ = w.Flush() // a bytes.Buffer does not fail
 	c.pool.Put(w)
 	return out.Bytes()
 }

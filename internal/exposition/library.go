@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/balance-exporter/balance_exporter/collector"
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
 // libraryOptions returns the options of promhttp; without a logger it logs nothing.
@@ -58,11 +60,13 @@ func (e *Exposition) WriteText(w io.Writer, parts Parts) error {
 // gatherer gathers parts from the collectors.
 func (e *Exposition) gatherer(parts Parts) prometheus.Gatherer {
 	data := prometheus.NewRegistry()
-	data.MustRegister(collector.NewData(e.opts.Groups, parts.Kinds))
+	data.MustRegister(collector.NewData(func() []*snapshot.Group {
+		return slices.DeleteFunc(slices.Clone(e.opts.Groups()), func(g *snapshot.Group) bool { return !parts.shows(g.Provider, g.Account) })
+	}, parts.Kinds))
 	if !parts.Own {
 		return data
 	}
-	return prometheus.Gatherers{data, e.opts.Own}
+	return prometheus.Gatherers{data, prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return e.own(parts) })}
 }
 
 // report logs err and counts it in promhttp_metric_handler_errors_total. promhttp

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,15 +29,22 @@ var contentTypes = [formats]expfmt.Format{
 // render gathers what group contributes to a family and encodes it. The head is what
 // the family needs once, the body can follow that of another group; both are empty if
 // there are no series. What can be encoded is returned with the error.
-func render(family string, group *snapshot.Group, f format) (head, body []byte, err error) {
-	for _, piece := range pieces(group) {
-		h, b, pieceErr := renderPiece(family, piece, f)
-		err = errors.Join(err, pieceErr)
-		if len(b) > 0 {
-			head, body = h, append(body, b...)
+func render(family string, group *snapshot.Group, c choice) (*form, error) {
+	var head []byte
+	var errs []error
+	body := newBlock(c.encoding, func(yield func([]byte) bool) {
+		for piece := range pieces(group) {
+			h, b, err := renderPiece(family, piece, c.format)
+			errs = append(errs, err)
+			if len(b) > 0 {
+				head = h
+				if !yield(b) {
+					return
+				}
+			}
 		}
-	}
-	return head, body, err
+	})
+	return &form{head: newBlock(c.encoding, slices.Values([][]byte{head})), body: body}, errors.Join(errs...)
 }
 
 func renderPiece(family string, group *snapshot.Group, f format) (head, body []byte, err error) {
@@ -54,34 +62,44 @@ func renderPiece(family string, group *snapshot.Group, f format) (head, body []b
 
 // pieceSize is how many prices are gathered at a time: for a moment, a gathered series
 // takes more than a kilobyte.
-const pieceSize = 4096
+const pieceSize = 1024
 
 // pieces returns group in pieces. The prices of a long list are sorted as a registry
 // sorts them, so that the pieces follow each other in its order; equal ones stay in one
 // piece, where the registry finds them.
-func pieces(group *snapshot.Group) []*snapshot.Group {
+func pieces(group *snapshot.Group) iter.Seq[*snapshot.Group] {
 	if len(group.Snapshots) != 1 || len(group.Snapshots[0].Reading.Prices) <= pieceSize {
-		return []*snapshot.Group{group}
+		return slices.Values([]*snapshot.Group{group})
 	}
-	prices := slices.Clone(group.Snapshots[0].Reading.Prices)
-	slices.SortFunc(prices, compare)
-	var out []*snapshot.Group
-	for len(prices) > 0 {
-		n := min(pieceSize, len(prices))
-		for n < len(prices) && compare(prices[n-1], prices[n]) == 0 {
-			n++
+	return func(yield func(*snapshot.Group) bool) {
+		prices := group.Snapshots[0].Reading.Prices
+		order := make([]int, len(prices)) // smaller than a copy of the prices
+		for i := range order {
+			order[i] = i
 		}
-		s, g := *group.Snapshots[0], *group
-		s.Reading.Prices, prices = prices[:n], prices[n:]
-		g.Snapshots = []*snapshot.Snapshot{&s}
-		out = append(out, &g)
+		by := func(i, j int) int { return compare(&prices[i], &prices[j]) }
+		slices.SortFunc(order, by)
+		for len(order) > 0 {
+			n := min(pieceSize, len(order))
+			for n < len(order) && by(order[n-1], order[n]) == 0 {
+				n++
+			}
+			s, g := *group.Snapshots[0], *group
+			s.Reading.Prices = make([]providers.Price, n)
+			for i, at := range order[:n] {
+				s.Reading.Prices[i] = prices[at]
+			}
+			g.Snapshots, order = []*snapshot.Snapshot{&s}, order[n:]
+			if !yield(&g) {
+				return
+			}
+		}
 	}
-	return out
 }
 
 // compare orders the prices of an account by the values of their labels, in the order
 // of the labels' names.
-func compare(a, b providers.Price) int {
+func compare(a, b *providers.Price) int {
 	return cmp.Or(
 		cmp.Compare(a.Country, b.Country),
 		cmp.Compare(a.Currency, b.Currency),

@@ -1,7 +1,10 @@
 package exposition
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,12 +52,23 @@ type block struct {
 	data [encodings][]byte // nil if not cached
 }
 
-func newBlock(plain []byte, enc encoding) block {
-	b := block{size: len(plain), sum: sumOf(plain)}
-	if enc == gzipped {
-		plain = thorough.deflate(plain)
+// newBlock returns the pieces of plain as one block.
+func newBlock(enc encoding, plain iter.Seq[[]byte]) block {
+	b := block{sum: emptySum}
+	write := func(w io.Writer) {
+		for p := range plain {
+			_, _ = w.Write(p)
+			b.size += len(p)
+			b.sum = b.sum.followedBy(sumOf(p))
+		}
 	}
-	b.data[enc] = exact(plain)
+	if enc == gzipped {
+		b.data[enc] = exact(thorough.deflated(write))
+		return b
+	}
+	var out bytes.Buffer
+	write(&out)
+	b.data[enc] = exact(out.Bytes())
 	return b
 }
 
@@ -141,12 +155,11 @@ func (e *Exposition) make(s *segment, c choice, ready chan struct{}) {
 	if f != nil {
 		f = f.with(c.encoding)
 	} else {
-		head, body, err := render(s.family, s.group, c.format)
-		if err != nil {
+		var err error
+		if f, err = render(s.family, s.group, c); err != nil {
 			e.report(err)
 		}
 		e.rendered(s.family, c.format)
-		f = &form{head: newBlock(head, c.encoding), body: newBlock(body, c.encoding)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

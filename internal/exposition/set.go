@@ -92,7 +92,7 @@ func newSet(groups []*snapshot.Group, old *set, now time.Time) *set {
 // segment is rendered without it, and once more than needed.
 func newPart(g *snapshot.Group, before *part, now time.Time) *part {
 	p := &part{group: g, until: g.NextEnd(now)}
-	for i, f := range collector.DataFamilies(g.Part.Kind) {
+	for i, f := range collector.DataFamilies(g.Part.Kind, g.Totals != nil) {
 		s := &segment{family: f.Name, group: g}
 		if before != nil {
 			s.replaces(before.segments[i])
@@ -115,14 +115,16 @@ func familiesOf(parts []*part) []family {
 	})
 	var families []family
 	for _, kind := range providers.Kinds() {
-		for i, f := range collector.DataFamilies(kind) {
-			next := family{name: f.Name, kind: kind}
-			for _, p := range parts {
-				if p.group.Part.Kind == kind {
-					next.segments = append(next.segments, p.segments[i])
+		for _, fleet := range []bool{false, true} {
+			for i, f := range collector.DataFamilies(kind, fleet) {
+				next := family{name: f.Name, kind: kind}
+				for _, p := range parts {
+					if p.group.Part.Kind == kind && (p.group.Totals != nil) == fleet {
+						next.segments = append(next.segments, p.segments[i])
+					}
 				}
+				families = append(families, next)
 			}
-			families = append(families, next)
 		}
 	}
 	slices.SortFunc(families, func(a, b family) int { return cmp.Compare(a.name, b.name) })

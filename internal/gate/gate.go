@@ -43,18 +43,55 @@ type Gate struct {
 	own     quota.Account
 	queue   []*waiter
 	taking  bool        // take runs, or timer will start it
+	stale   int         // updates in a row that took too long for their grant
 	timer   *time.Timer // starts take when the next request is allowed; may be nil
 	reading int         // answers "too many requests" that are being read
 	lifted  time.Time   // when the credentials last changed
 }
 
-// waiter is a request in the queue. It gets giveBack or err, and then ready is
-// closed.
+// waiter is a request in the queue. It gets grant or err, and then ready is closed.
 type waiter struct {
-	turn     Turn
-	ready    chan struct{}
-	giveBack func()
-	err      error
+	turn  Turn
+	ready chan struct{}
+	grant *Grant
+	err   error
+}
+
+const (
+	// grantLife is how long a grant of this process can be used.
+	grantLife = 50 * time.Millisecond
+	// maxStale is how many updates in a row may take too long for their grant. Then
+	// the store is too slow.
+	maxStale = 3
+)
+
+// Grant is the right to send one request. It must be sent while the grant is fresh, or
+// GiveBack called instead.
+type Grant struct {
+	gate    *Gate
+	since   time.Time // not after the grant
+	takenAt time.Time // by the clock of the store
+	ownAt   time.Time // taken from the gate's own record
+}
+
+// Fresh reports whether the request may still be sent, which must be done at once.
+func (g *Grant) Fresh() bool { return time.Since(g.since) <= g.gate.grantLife() }
+
+// GiveBack returns the request to the quota, because it is not sent.
+func (g *Grant) GiveBack() {
+	g.gate.mu.Lock()
+	g.gate.own = g.gate.limit.GiveBack(g.gate.own, g.ownAt, time.Now())
+	g.gate.mu.Unlock()
+	g.gate.change(func(a quota.Account, now time.Time) quota.Account { return g.gate.limit.GiveBack(a, g.takenAt, now) })
+}
+
+// grantLife is how long a grant can be used: half of the delay that the limit allows,
+// so that the request has as much time again to leave.
+func (g *Gate) grantLife() time.Duration {
+	if g.limit.Delay > 0 {
+		return g.limit.Delay / 2
+	}
+	return grantLife
 }
 
 // Turn is the claim of a source to be fetched. It orders the requests at a gate.
@@ -108,10 +145,9 @@ func (g *Gate) Record() quota.Account {
 	return g.record
 }
 
-// Wait returns when one request may be sent, which must be done at once, or
-// giveBack called instead. Its error wraps [providers.ErrNotAsked] if the account
-// is blocked, if ctx ends first, or if the store fails.
-func (g *Gate) Wait(ctx context.Context) (giveBack func(), err error) {
+// Wait returns when one request may be sent. Its error wraps [providers.ErrNotAsked]
+// if the account is blocked, if ctx ends first, or if the store fails.
+func (g *Gate) Wait(ctx context.Context) (*Grant, error) {
 	w := &waiter{ready: make(chan struct{})}
 	w.turn, _ = ctx.Value(turnKey{}).(Turn)
 	g.mu.Lock()
@@ -120,7 +156,7 @@ func (g *Gate) Wait(ctx context.Context) (giveBack func(), err error) {
 	g.mu.Unlock()
 	select {
 	case <-w.ready:
-		return w.giveBack, w.err
+		return w.grant, w.err
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
@@ -128,7 +164,7 @@ func (g *Gate) Wait(ctx context.Context) (giveBack func(), err error) {
 	if i := slices.Index(g.queue, w); i >= 0 {
 		g.queue = slices.Delete(g.queue, i, i+1)
 	} else if w.err == nil {
-		go w.giveBack() // granted at the moment at which ctx ended
+		go w.grant.GiveBack() // granted at the moment at which ctx ended
 	}
 	return nil, fmt.Errorf("%w: %w", providers.ErrNotAsked, context.Cause(ctx))
 }
@@ -162,6 +198,7 @@ func (g *Gate) take() {
 		var wait time.Duration
 		var blocked bool
 		var takenAt time.Time // by the clock of the store
+		asked := time.Now()
 		g.mu.Unlock()
 		record, err := g.update(context.Background(), func(a quota.Account, now time.Time) quota.Account {
 			blocked, takenAt = a.Blocked(now), now
@@ -177,8 +214,10 @@ func (g *Gate) take() {
 		case wait > 0:
 			g.timer = time.AfterFunc(wait, g.take)
 			return
+		case g.limit.Delay > 0:
+			g.grant(takenAt, asked) // the store may have granted it at once, and answered late
 		default:
-			g.grant(takenAt)
+			g.grant(takenAt, time.Now())
 		}
 	}
 }
@@ -186,14 +225,21 @@ func (g *Gate) take() {
 // grant lets the request of the latest source go. If none may go any more, it
 // gives back what was taken. The caller holds the lock, which is released for
 // the update.
-func (g *Gate) grant(takenAt time.Time) {
+func (g *Gate) grant(takenAt, since time.Time) {
 	now := time.Now()
-	if len(g.queue) == 0 || g.reading > 0 || g.own.Blocked(now) {
+	stale := now.Sub(since) > g.grantLife()
+	if g.stale++; !stale {
+		g.stale = 0
+	}
+	if stale || len(g.queue) == 0 || g.reading > 0 || g.own.Blocked(now) {
 		g.mu.Unlock()
-		defer g.mu.Lock()
 		_, _ = g.update(context.Background(), func(a quota.Account, now time.Time) quota.Account {
 			return g.limit.GiveBack(a, takenAt, now)
 		})
+		g.mu.Lock()
+		if g.stale >= maxStale {
+			g.reject(fmt.Errorf("%w: the state answers too slowly: after %s, and a request must be sent within %s", providers.ErrNotAsked, now.Sub(since), g.grantLife()))
+		}
 		return
 	}
 	// There are as few waiters as an account has fetches under way.
@@ -206,12 +252,7 @@ func (g *Gate) grant(takenAt time.Time) {
 	w := g.queue[best]
 	g.queue = slices.Delete(g.queue, best, best+1)
 	g.own, _ = g.limit.Take(g.own, now)
-	w.giveBack = func() {
-		g.mu.Lock()
-		g.own = g.limit.GiveBack(g.own, now, time.Now())
-		g.mu.Unlock()
-		g.change(func(a quota.Account, now time.Time) quota.Account { return g.limit.GiveBack(a, takenAt, now) })
-	}
+	w.grant = &Grant{gate: g, since: since, takenAt: takenAt, ownAt: now}
 	close(w.ready)
 }
 
@@ -303,10 +344,15 @@ func (g *Gate) change(change func(quota.Account, time.Time) quota.Account) {
 	g.wake()
 }
 
+// update changes the stored record. If the store has lost it, it puts back what this
+// process remembers.
 func (g *Gate) update(ctx context.Context, change func(quota.Account, time.Time) quota.Account) (quota.Account, error) {
 	g.updating <- struct{}{}
 	defer func() { <-g.updating }()
-	record, err := g.store.Update(ctx, g.id, change)
+	known := g.Record()
+	record, err := g.store.Update(ctx, g.id, func(a quota.Account, now time.Time) quota.Account {
+		return change(quota.Recover(a, known), now)
+	})
 	if err != nil {
 		return quota.Account{}, err
 	}

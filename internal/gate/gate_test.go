@@ -251,12 +251,12 @@ func TestGiveBackLetsAnotherGoAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(onePerHour)
 		start := time.Now()
-		giveBack, err := g.Wait(t.Context())
+		grant, err := g.Wait(t.Context())
 		require.NoError(t, err)
 		waited := make(chan error, 1)
 		go func() { waited <- wait(g, t.Context()) }()
 		synctest.Wait()
-		giveBack()
+		grant.GiveBack()
 		assert.NoError(t, <-waited)
 		assert.Equal(t, start, time.Now())
 	})
@@ -401,7 +401,7 @@ func quotaHolds(t *testing.T, seed uint64, gates int, slow time.Duration, fails 
 				time.Sleep(time.Duration(random(int64(2 * time.Second))))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+random(int64(20*time.Second))))
 				turn := gate.Turn{DueAt: time.Now().Add(-time.Duration(random(int64(time.Minute)))), Interval: time.Minute}
-				giveBack, err := g.Wait(gate.WithTurn(ctx, turn))
+				grant, err := g.Wait(gate.WithTurn(ctx, turn))
 				now := time.Now()
 				cancel()
 				if err != nil {
@@ -413,7 +413,7 @@ func quotaHolds(t *testing.T, seed uint64, gates int, slow time.Duration, fails 
 				mu.Unlock()
 				if random(6) == 0 {
 					time.Sleep(time.Duration(random(int64(300 * time.Millisecond))))
-					giveBack()
+					grant.GiveBack()
 					continue
 				}
 				mu.Lock()
@@ -460,4 +460,50 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// With a store on another machine, a grant that arrives late is given back, and a store
+// that is always late is one that cannot be reached.
+func TestLateGrantsOfASharedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}.Shared()
+		late := 51 * time.Millisecond // a grant lives for half of 100 ms
+		s := &store{slow: func() (time.Duration, time.Duration, error) { return 0, late, nil }}
+		g := gate.New("id", limit, s)
+		_, err := g.Wait(t.Context())
+		require.ErrorIs(t, err, providers.ErrNotAsked)
+		require.ErrorContains(t, err, "the state answers too slowly: after 51ms, and a request must be sent within 50ms")
+		assert.Zero(t, limit.Used(g.Record(), time.Now()), "every grant is given back")
+
+		s.mu.Lock()
+		late = 40 * time.Millisecond
+		s.mu.Unlock()
+		grant, err := g.Wait(t.Context())
+		require.NoError(t, err)
+		assert.True(t, grant.Fresh())
+		time.Sleep(11 * time.Millisecond)
+		assert.False(t, grant.Fresh(), "its age counts from the question")
+		grant.GiveBack()
+		assert.Zero(t, limit.Used(g.Record(), time.Now()))
+	})
+}
+
+// What the store has lost comes back from the gates that remember it.
+func TestLostRecordIsRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{}
+		one, other := gate.New("id", onePerSecond, s), gate.New("id", onePerSecond, s)
+		limited(one, time.Minute)
+		require.NoError(t, other.Load(t.Context())) // it learns of the block
+		s.record = quota.Lost(quota.Account{})
+		require.NoError(t, other.Load(t.Context()))
+		assert.True(t, s.record.BlockedUntil.Equal(time.Now().Add(time.Minute)))
+		assert.ErrorIs(t, wait(gate.New("id", onePerSecond, s), t.Context()), providers.ErrNotAsked)
+		time.Sleep(time.Minute)
+		require.NoError(t, wait(other, t.Context()))
+		s.record = quota.Lost(quota.Account{})
+		start := time.Now()
+		require.NoError(t, wait(other, t.Context()))
+		assert.Equal(t, time.Second, time.Since(start), "the bucket is empty")
+	})
 }

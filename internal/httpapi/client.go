@@ -24,8 +24,6 @@ const (
 	maxRedirects = 3
 	// maxMessage is the length in characters at which a message is cut.
 	maxMessage = 2000
-	// grantLifetime is how long after the gate has opened a request may leave.
-	grantLifetime = 50 * time.Millisecond
 )
 
 // Slots bounds how many large answers are read at a time in one process. The zero
@@ -104,7 +102,7 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 	)
 	for redirects := 0; ; {
 		// The gate opens when the quota allows one request.
-		giveBack, err := c.opts.Gate.Wait(ctx)
+		grant, err := c.opts.Gate.Wait(ctx)
 		if err != nil && broken != nil {
 			return broken
 		} else if err != nil {
@@ -116,21 +114,21 @@ func (c *Client) do(ctx context.Context, call providers.Call) *providers.Error {
 		if call.Authorize != nil && !authorized {
 			opened := time.Now()
 			if credentials, err = call.Authorize(); err != nil {
-				giveBack()
+				grant.GiveBack()
 				e := failure(err, false)
 				c.block(e, call, opened)
 				return e
 			}
 			authorized = true
-			if time.Since(opened) > grantLifetime {
-				giveBack()
-				continue
-			}
 		}
 
 		// A repeat needs a fresh connection: other idle ones may be broken too.
 		if broken != nil {
 			(&http.Client{Transport: c.opts.Transport}).CloseIdleConnections()
+		}
+		if !grant.Fresh() {
+			grant.GiveBack()
+			continue
 		}
 		x := c.send(ctx, req, credentials)
 		authorized = false

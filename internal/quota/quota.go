@@ -9,7 +9,7 @@
 // more than 4 s ahead: 1 s.
 //
 // In any window of length w an account sends at most burst + w×requests/per
-// requests, provided that each request is sent right after [Limit.Take].
+// requests, provided that each request is sent within [Limit.Delay] of [Limit.Take].
 package quota
 
 import "time"
@@ -32,6 +32,28 @@ type Limit struct {
 	Requests int           // requests that come back in each Per; at least 1
 	Per      time.Duration // more than 0
 	Burst    int           // requests that may go at once; at least 1
+	// Delay is how long after Take a request may be sent; 0 for at once.
+	Delay time.Duration
+}
+
+// Bounds of the delay that [Limit.Shared] allows.
+const (
+	maxDelay = 100 * time.Millisecond
+	minDelay = 10 * time.Millisecond
+)
+
+// Shared returns the limit for a record that is on another machine, with a tenth of
+// the capacity as its delay, from 10 to 100 ms. A bucket for several requests holds
+// that much less, and its rate stays. A bucket for one request would never have room,
+// so there the requests are further apart by the delay: by a tenth, or more if they
+// come back in less than 100 ms.
+func (l Limit) Shared() Limit {
+	delay := min(max(l.capacity()/10, minDelay), maxDelay)
+	if l.Burst > 1 {
+		delay = min(delay, l.capacity()-l.interval()) // one request must fit
+	}
+	l.Delay = delay
+	return l
 }
 
 // PerSecond returns the sustained rate in requests per second.
@@ -41,12 +63,21 @@ func (l Limit) PerSecond() float64 { return float64(l.Requests) / l.Per.Seconds(
 // rounding never favours the exporter.
 func (l Limit) interval() time.Duration {
 	n := time.Duration(l.Requests)
-	return (l.Per + n - 1) / n
+	interval := (l.Per + n - 1) / n
+	if l.Burst == 1 {
+		interval += l.Delay
+	}
+	return interval
 }
 
-// capacity is the time in which an empty bucket becomes full.
+// capacity is the time in which an empty bucket becomes full. Of requests that were
+// taken in a window that is longer by the delay, all may be sent in the window, so
+// the bucket holds less by what comes back in the delay.
 func (l Limit) capacity() time.Duration {
-	return l.interval() * time.Duration(l.Burst)
+	if l.Burst == 1 {
+		return l.interval()
+	}
+	return l.interval()*time.Duration(l.Burst) - l.Delay
 }
 
 // Cause is why an account is blocked.
@@ -72,6 +103,25 @@ type Account struct {
 
 // Blocked reports whether nothing may be sent at now.
 func (a Account) Blocked(now time.Time) bool { return a.BlockedUntil.After(now) }
+
+// lostUntil is FullAt of a bucket of which it is not known what was spent. It is empty
+// under any limit, and [Limit.Mend] lets it fill from then on.
+var lostUntil = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Lost returns a with an empty bucket, because some updates of a are not known.
+func Lost(a Account) Account {
+	a.FullAt = lostUntil
+	return a
+}
+
+// Recover returns a, with the block of known if a is lost.
+func Recover(a, known Account) Account {
+	if a.FullAt.Equal(lostUntil) && known.BlockedUntil.After(a.BlockedUntil) {
+		known.FullAt = a.FullAt
+		return known
+	}
+	return a
+}
 
 // Take takes one request from the bucket. It returns the record after it and 0,
 // or the record without it and how long to wait before the next try.

@@ -3,6 +3,7 @@ package quota_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -299,4 +300,86 @@ func FuzzTake(f *testing.F) {
 			t.Fatalf("%v of %d used", used, burst)
 		}
 	})
+}
+
+// Requests that leave at any time within the delay after they were taken keep to the
+// limit, and the rate is at most a tenth lower.
+func TestSharedLimitHoldsForLateRequests(t *testing.T) {
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		limit := quota.Limit{
+			Requests: 1 + rng.IntN(7),
+			Per:      time.Duration(1+rng.Int64N(3000)) * time.Millisecond,
+			Burst:    1 + rng.IntN(6),
+		}
+		shared := limit.Shared()
+		var a quota.Account
+		var sent []time.Time
+		now := start
+		for range 400 {
+			var wait time.Duration
+			if a, wait = shared.Take(a, now); wait == 0 {
+				late := time.Duration(0)
+				if rng.IntN(2) == 0 { // half of them as late as allowed
+					late = min(shared.Delay, time.Duration(rng.Int64N(int64(2*shared.Delay)+1)))
+				}
+				sent = append(sent, now.Add(late))
+			}
+			if now = now.Add(wait); rng.IntN(20) == 0 {
+				now = now.Add(time.Duration(rng.Int64N(int64(5 * time.Second))))
+			}
+		}
+		require.Greater(t, len(sent), 100, "seed %d: %+v", seed, shared)
+		slices.SortFunc(sent, time.Time.Compare)
+		checkWindows(t, limit, sent, fmt.Sprint("seed ", seed))
+	}
+}
+
+func TestSharedLimit(t *testing.T) {
+	perSecond := func(requests, burst int) quota.Limit {
+		return quota.Limit{Requests: requests, Per: time.Second, Burst: burst}
+	}
+	for name, tt := range map[string]struct {
+		limit quota.Limit
+		delay time.Duration
+		rate  float64 // that is reached, in requests per second
+	}{
+		"the default of 8x8":      {perSecond(1, 5), 100 * time.Millisecond, 1},
+		"one at a time":           {perSecond(1, 1), 100 * time.Millisecond, 1 / 1.1},
+		"one at a time, slow":     {quota.Limit{Requests: 1, Per: time.Hour, Burst: 1}, 100 * time.Millisecond, 1 / 3600.1},
+		"one at a time, fast":     {perSecond(100, 1), 10 * time.Millisecond, 50},
+		"two at a time":           {perSecond(1, 2), 100 * time.Millisecond, 1},
+		"fast":                    {perSecond(1000, 1000), 100 * time.Millisecond, 1000},
+		"fast with a small burst": {perSecond(1000, 5), 4 * time.Millisecond, 1000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limit := tt.limit.Shared()
+			require.Equal(t, tt.delay, limit.Delay)
+			a, now := quota.Lost(quota.Account{}), start
+			for range 1000 {
+				var wait time.Duration
+				if a, wait = limit.Take(a, now); wait > 0 {
+					now = now.Add(wait)
+					a, wait = limit.Take(a, now)
+					require.Zero(t, wait)
+				}
+			}
+			require.InEpsilon(t, tt.rate, 1000/now.Sub(start).Seconds(), 0.01)
+		})
+	}
+}
+
+// A lost record is an empty bucket under any limit, with the block that is remembered.
+func TestLostRecord(t *testing.T) {
+	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}
+	_, wait := limit.Take(quota.Lost(quota.Account{}), start)
+	require.Equal(t, time.Second, wait)
+	known := quota.Account{FullAt: start, BlockedUntil: start.Add(time.Minute), Cause: quota.CauseRateLimited, Limited: 2}
+	for name, tt := range map[string]struct{ stored, want quota.Account }{
+		"lost":                          {quota.Lost(quota.Account{}), quota.Lost(known)},
+		"lost, with a longer block":     {quota.Lost(quota.Account{BlockedUntil: start.Add(time.Hour)}), quota.Lost(quota.Account{BlockedUntil: start.Add(time.Hour)})},
+		"not lost: the block was ended": {quota.Account{FullAt: start}, quota.Account{FullAt: start}},
+	} {
+		require.Equal(t, tt.want, quota.Recover(tt.stored, known), name)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/exposition"
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -44,6 +45,10 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusBadRequest, err.Error())
 		return
 	}
+	if parts.Accounts, err = s.accountsOf(query["account[]"]); err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	start := time.Now()
 	available := scrapeTime(r.Header.Get(timeoutHeader), s.opts.TimeoutOffset)
 	ctx, cancel := context.WithTimeout(r.Context(), available)
@@ -51,7 +56,7 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 	reserve := min(time.Duration(s.reserve.Load()), available/2)
 	refresh, done := context.WithTimeout(ctx, available-reserve)
 	defer done()
-	s.opts.Refresh(refresh, parts.Kinds)
+	s.opts.Refresh(refresh, parts.Kinds, parts.Accounts)
 	refreshed := time.Now()
 	s.debug("msg", "scrape", "waited", refreshed.Sub(start), "remote", r.RemoteAddr)
 	s.opts.Serve(w, r.WithContext(ctx), parts)
@@ -82,6 +87,27 @@ func partsOf(names []string) (exposition.Parts, error) {
 		}
 	}
 	return parts, nil
+}
+
+// accountsOf returns the accounts that the values of account[] select: NAME, of any
+// provider, or PROVIDER/NAME. It returns nil, for all, without values.
+func (s *Server) accountsOf(values []string) (selected []snapshot.Name, err error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	names := s.opts.Names()
+	for _, value := range values {
+		before := len(selected)
+		for _, n := range names {
+			if n.Account == value || n.Provider+"/"+n.Account == value {
+				selected = append(selected, n)
+			}
+		}
+		if len(selected) == before {
+			return nil, fmt.Errorf("unknown account %.200q in account[]: expected NAME or PROVIDER/NAME of an account in the configuration", value)
+		}
+	}
+	return selected, nil
 }
 
 // scrapeTime returns how long a scrape may take: the timeout that Prometheus sends,

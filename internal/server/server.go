@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -32,16 +33,27 @@ const (
 // Options configure a [Server]. All fields are required.
 type Options struct {
 	TelemetryPath string
+	// ExternalURL is where users reach the server, for links; "" if it is not known.
+	// [CheckExternalURL] has passed it.
+	ExternalURL string
 	// TimeoutOffset is subtracted from the scrape timeout that Prometheus sends.
 	TimeoutOffset time.Duration
-	// Refresh refreshes the sources of the given kinds that are due, until ctx ends.
-	Refresh func(ctx context.Context, kinds []providers.Kind)
+	// Refresh refreshes the sources of the given kinds that are due, until ctx ends, of
+	// the given accounts; nil means all.
+	Refresh func(ctx context.Context, kinds []providers.Kind, accounts []snapshot.Name)
 	// Serve writes metrics; the request's context has the deadline of the scrape.
 	Serve func(w http.ResponseWriter, r *http.Request, parts exposition.Parts)
+	// Names returns the names of all accounts.
+	Names func() []snapshot.Name
 	// Status returns the state of every account.
 	Status func() []snapshot.Account
-	// Reload loads the configuration again.
-	Reload func() error
+	// StateReady returns why the state has never been reached; nil if it has.
+	StateReady func(ctx context.Context) error
+	// Subscribers returns at most most of the lowest and of the failing subscribers of
+	// an account.
+	Subscribers func(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber)
+	// Reload loads the configuration again, and returns what has changed in one line.
+	Reload func() (changes string, err error)
 	// Demo marks the status page as a demo.
 	Demo   bool
 	Logger log.Logger
@@ -65,10 +77,25 @@ func CheckPath(telemetryPath string) error {
 		return errors.New("must start with /")
 	case strings.HasPrefix(telemetryPath, "/-/"):
 		return errors.New("must not be below /-/, which has the health and reload endpoints")
+	case telemetryPath == accountPath || telemetryPath == statusPath:
+		return errors.New("must not be the path of a page of the exporter; for example /metrics")
 	case strings.ContainsAny(telemetryPath, " {}?#%"):
 		return errors.New("must not contain spaces or any of {}?#%")
 	case telemetryPath != path.Clean(telemetryPath) && telemetryPath != path.Clean(telemetryPath)+"/":
 		return errors.New("must be a clean path, without //, /./ or /../; for example /metrics")
+	}
+	return nil
+}
+
+// CheckExternalURL returns what is wrong with the address of the server for users; nil
+// for nothing or if it is not given.
+func CheckExternalURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("must be a whole URL without user, query and fragment; for example https://ops.example.com/balances/")
 	}
 	return nil
 }
@@ -101,26 +128,33 @@ func (s *Server) Routes() http.Handler {
 	mux.HandleFunc("GET /-/ready", s.ready)
 	// A page of another origin must not reload the configuration in a browser.
 	mux.Handle("POST /-/reload", http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.reload)))
+	mux.HandleFunc("GET "+statusPath, s.statusJSON)
 	if s.opts.TelemetryPath != "/" {
-		mux.HandleFunc("GET /{$}", s.statusPage)
+		mux.HandleFunc("GET /{$}", s.overview)
+		mux.HandleFunc("GET "+accountPath, s.accountPage)
 	}
 	return mux
 }
 
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if s.stopping.Load() {
 		say(w, http.StatusServiceUnavailable, "shutting down")
+		return
+	}
+	if err := s.opts.StateReady(r.Context()); err != nil {
+		say(w, http.StatusServiceUnavailable, "the state has not been reached yet: "+err.Error())
 		return
 	}
 	say(w, http.StatusOK, "ready")
 }
 
 func (s *Server) reload(w http.ResponseWriter, _ *http.Request) {
-	if err := s.opts.Reload(); err != nil {
+	changes, err := s.opts.Reload()
+	if err != nil {
 		say(w, http.StatusInternalServerError, "configuration not reloaded, the previous one stays active: "+err.Error())
 		return
 	}
-	say(w, http.StatusOK, "configuration reloaded")
+	say(w, http.StatusOK, "configuration reloaded: "+changes)
 }
 
 func say(w http.ResponseWriter, code int, text string) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/exposition"
 	"github.com/balance-exporter/balance_exporter/internal/logging"
-	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/server"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/providers"
@@ -28,23 +26,33 @@ import (
 type scrapes struct {
 	timeout time.Duration
 	kinds   []providers.Kind
+	names   []snapshot.Name
 	parts   exposition.Parts
 	served  int
+	state   error // why the state was never reached
 }
 
 func routes(s *scrapes, status []snapshot.Account, reload error) (http.Handler, *server.Server) {
 	srv := server.New(server.Options{
 		TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
-		Refresh: func(ctx context.Context, kinds []providers.Kind) {
+		Refresh: func(ctx context.Context, kinds []providers.Kind, names []snapshot.Name) {
 			deadline, _ := ctx.Deadline()
-			s.timeout, s.kinds = time.Until(deadline), kinds
+			s.timeout, s.kinds, s.names = time.Until(deadline), kinds, names
 		},
 		Serve: func(w http.ResponseWriter, _ *http.Request, parts exposition.Parts) {
 			s.parts = parts
 			s.served++
 		},
+		Names: func() []snapshot.Name {
+			return []snapshot.Name{{Provider: "8x8", Account: "a"}, {Provider: "yeastar", Account: "a"}, {Provider: "8x8", Account: "b/c"}}
+		},
 		Status: func() []snapshot.Account { return status },
-		Reload: func() error { return reload },
+		Subscribers: func(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber) {
+			return []snapshot.Subscriber{{Name: "truck-12", Threshold: 2, Balance: providers.SubscriberBalance{ID: "id", Currency: "USD", Value: 0.5}}},
+				[]snapshot.Subscriber{{Name: "truck-13", Failure: &snapshot.Failure{Reason: providers.ReasonNotFound, Message: "does <not> exist", Count: 2}}}
+		},
+		Reload:     func() (string, error) { return "1 added: 8x8/a", reload },
+		StateReady: func(context.Context) error { return s.state },
 	})
 	return srv.Routes(), srv
 }
@@ -100,11 +108,33 @@ func TestParts(t *testing.T) {
 	assert.Equal(t, 2, s.served, "a bad query refreshes and shows nothing")
 }
 
+func TestAccountsOfAScrape(t *testing.T) {
+	var s scrapes
+	h, _ := routes(&s, nil, nil)
+	do(h, http.MethodGet, "/metrics", "")
+	assert.Nil(t, s.names)
+	for query, want := range map[string][]snapshot.Name{
+		"account[]=a":                          {{Provider: "8x8", Account: "a"}, {Provider: "yeastar", Account: "a"}},
+		"account[]=yeastar/a":                  {{Provider: "yeastar", Account: "a"}},
+		"account[]=8x8/b/c&collect[]=balances": {{Provider: "8x8", Account: "b/c"}},
+		"account[]=b/c&account[]=yeastar/a":    {{Provider: "8x8", Account: "b/c"}, {Provider: "yeastar", Account: "a"}},
+	} {
+		do(h, http.MethodGet, "/metrics?"+query, "")
+		assert.Equal(t, want, s.names, query)
+		assert.Equal(t, want, s.parts.Accounts, query)
+	}
+	served := s.served
+	w := do(h, http.MethodGet, "/metrics?account[]=a&account[]=8x8/z", "")
+	assert.Equal(t, http.StatusBadRequest, w.Code)
+	assert.Equal(t, "unknown account \"8x8/z\" in account[]: expected NAME or PROVIDER/NAME of an account in the configuration\n", w.Body.String())
+	assert.Equal(t, served, s.served, "nothing is refreshed and shown")
+}
+
 func TestReloadFromAnotherOriginIsRefused(t *testing.T) {
 	reloads := 0
 	h := server.New(server.Options{
 		TelemetryPath: "/metrics", Logger: log.NewNopLogger(),
-		Reload: func() error { reloads++; return nil },
+		Reload: func() (string, error) { reloads++; return "", nil },
 	}).Routes()
 	for _, c := range []struct {
 		name   string
@@ -131,17 +161,19 @@ func TestCheckPath(t *testing.T) {
 		assert.NoError(t, server.CheckPath(good), good)
 	}
 	for bad, want := range map[string]string{
-		"":           "must start with /",
-		"metrics":    "must start with /",
-		"/-/ready":   "must not be below /-/, which has the health and reload endpoints",
-		"/a b":       "must not contain spaces or any of {}?#%",
-		"/{x}":       "must not contain spaces or any of {}?#%",
-		"/m?a":       "must not contain spaces or any of {}?#%",
-		"//metrics":  "must be a clean path, without //, /./ or /../; for example /metrics",
-		"/../m":      "must be a clean path, without //, /./ or /../; for example /metrics",
-		"/./":        "must be a clean path, without //, /./ or /../; for example /metrics",
-		"/a/../b":    "must be a clean path, without //, /./ or /../; for example /metrics",
-		"/metrics//": "must be a clean path, without //, /./ or /../; for example /metrics",
+		"":               "must start with /",
+		"metrics":        "must start with /",
+		"/-/ready":       "must not be below /-/, which has the health and reload endpoints",
+		"/a b":           "must not contain spaces or any of {}?#%",
+		"/{x}":           "must not contain spaces or any of {}?#%",
+		"/m?a":           "must not contain spaces or any of {}?#%",
+		"/account":       "must not be the path of a page of the exporter; for example /metrics",
+		"/api/v1/status": "must not be the path of a page of the exporter; for example /metrics",
+		"//metrics":      "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/../m":          "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/./":            "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/a/../b":        "must be a clean path, without //, /./ or /../; for example /metrics",
+		"/metrics//":     "must be a clean path, without //, /./ or /../; for example /metrics",
 	} {
 		assert.EqualError(t, server.CheckPath(bad), want, bad)
 	}
@@ -154,7 +186,7 @@ func TestTimeToRenderIsReserved(t *testing.T) {
 		var waited, left []time.Duration
 		h := server.New(server.Options{
 			TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
-			Refresh: func(ctx context.Context, _ []providers.Kind) {
+			Refresh: func(ctx context.Context, _ []providers.Kind, _ []snapshot.Name) {
 				deadline, _ := ctx.Deadline()
 				waited = append(waited, time.Until(deadline))
 			},
@@ -212,45 +244,12 @@ func TestOtherRoutes(t *testing.T) {
 	}
 	srv.Stopping()
 	assert.Equal(t, 503, do(h, http.MethodGet, "/-/ready", "").Code)
+
+	h, _ = routes(&scrapes{state: errors.New("connection refused")}, nil, nil)
+	w := do(h, http.MethodGet, "/-/ready", "")
+	assert.Equal(t, 503, w.Code)
+	assert.Equal(t, "the state has not been reached yet: connection refused\n", w.Body.String())
+	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Equal(t, 200, do(h, http.MethodGet, "/-/healthy", "").Code)
 	assert.Zero(t, s.served)
-}
-
-func TestStatusPage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		h, _ := routes(&scrapes{}, []snapshot.Account{{
-			Provider: "8x8", Account: `<b>messaging</b>`, Billing: providers.BillingPrepaid,
-			Limit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5}, QuotaUsed: 2, PlannedPerSecond: 2,
-			CooldownUntil: now.Add(90 * time.Second), CooldownReason: quota.CauseRateLimited,
-			Sources: []snapshot.Source{{
-				Part: providers.Part{Kind: providers.KindBalance, Interval: time.Minute},
-				Up:   true, LastSuccess: now.Add(-75 * time.Second), LastTry: now, NextDue: now.Add(30 * time.Second),
-				Balances: []providers.Balance{{Amount: 149309.7985931, Currency: "USD"}, {Amount: 5, Currency: "USD", Wallet: "promo"}},
-			}, {
-				Part:    providers.Part{Kind: providers.KindPrices, Interval: 25 * time.Hour},
-				LastTry: now,
-				Failure: &snapshot.Failure{Reason: providers.ReasonForbidden, Message: "says <no>", ID: "c388daa9", Count: 3},
-			}},
-		}, {
-			Provider: "flolive", Account: "fleet", Billing: providers.BillingUnknown, Limit: quota.Limit{Requests: 2, Per: time.Second, Burst: 2},
-			Sources: []snapshot.Source{{
-				Part:  providers.Part{Kind: providers.KindSubscribers, Interval: 15 * time.Minute},
-				Fleet: &snapshot.Fleet{Fresh: 5, Stale: 1, Failed: 2, Pending: 2},
-			}},
-		}}, nil)
-		w := do(h, http.MethodGet, "/", "")
-		assert.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
-		assert.NotContains(t, w.Body.String(), "<script")
-		assert.NotContains(t, w.Body.String(), "<b>messaging")
-		text := strings.Join(strings.Fields(regexp.MustCompile(`(?s)<style>.*</style>|<[^>]*>`).ReplaceAllString(w.Body.String(), " ")), " ")
-		assert.Equal(t, "balance_exporter balance_exporter development build · 2000-01-01 00:00:00 UTC Metrics Health Readiness Documentation "+
-			"&lt;b&gt;messaging&lt;/b&gt; 8x8 · prepaid Quota: 40 % 2 of 5 used, 1 back per second · planned requests: 7200 per hour above the limit: values become older than their interval "+
-			"Cool-down: no requests for 1m 30s (rate_limited) "+
-			"balance up Value 149309.7985931 USD, promo 5 USD Last success 1m 15s ago Next at the first scrape in 30s Interval 1m "+
-			"prices failing Last success never Next at the next scrape Interval 1d 1h forbidden , 3 times in a row says &lt;no&gt; Error id for the provider's support: c388daa9 "+
-			"fleet flolive Quota: 0 % 0 of 2 used, 2 back per second · planned requests: 0 per hour "+
-			"subscribers not read yet Last success never Next at the next scrape Interval 15m Subscribers 10: 5 fresh, 1 stale, 2 failed, 2 pending 80 % "+
-			"Values are refreshed when Prometheus scrapes, at most once per interval. This page sends no requests to providers.", text)
-	})
 }

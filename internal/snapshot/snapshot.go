@@ -51,6 +51,38 @@ type Group struct {
 	// Shard numbers the groups of one account and kind, from 0.
 	Shard     int
 	Snapshots []*Snapshot
+	// Totals is not nil in the one group of a fleet that has no snapshots and stands
+	// for all of them.
+	Totals []Total
+}
+
+// Name names an account of the configuration.
+type Name struct{ Provider, Account string }
+
+// Total is what all subscribers of an account that are served have of one currency or
+// unit.
+type Total struct {
+	Currency, Unit string // one of them is empty
+	Sum            float64
+	Count          int // of balances
+	Low            int // of balances below the threshold
+	HasThreshold   bool
+}
+
+// Subscriber is one subscriber of a fleet that needs attention, or another source
+// that has failed.
+type Subscriber struct {
+	Name      string // the label `subscriber`; empty for a source that is none
+	TriedAt   time.Time
+	Balance   providers.SubscriberBalance // if it is low
+	Threshold float64                     // likewise
+	Failure   *Failure                    // if it fails
+}
+
+// Point is one reading of an account's balance.
+type Point struct {
+	At       time.Time
+	Balances []providers.Balance
 }
 
 // NextEnd returns the earliest time after now at which a value of g ends; zero if
@@ -93,12 +125,17 @@ type Source struct {
 	Failures    map[providers.Reason]uint64
 	// Failure is the newest failure that still stands; nil for none.
 	Failure *Failure
-	// Fleet is set for subscribers only.
-	Fleet *Fleet
+	// Fleet and Totals are set for subscribers only.
+	Fleet  *Fleet
+	Totals []Total
 	// Balances are the balances that are served.
 	Balances []providers.Balance
 	// Prices is how many prices are served.
 	Prices int
+	// History are the newest readings of the balance since the start, and Past the
+	// newest failures; the newest last.
+	History []Point
+	Past    []Subscriber
 }
 
 // Account is the state of one account.

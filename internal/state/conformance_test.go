@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 )
@@ -43,18 +45,53 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
+func TestRedis(t *testing.T) {
+	server := startRedis(t)
+	accounts := 0 // each store has a prefix of its own
+	prefixes := make(map[state.Store]string)
+	open := func(t *testing.T, prefix string) state.Store {
+		s := server.open(t, state.Options{Prefix: prefix})
+		prefixes[s] = prefix
+		return s
+	}
+	statetest.Run(t, statetest.Handles{
+		Unknown: quota.Lost(quota.Account{}),
+		Open: func(t *testing.T) state.Store {
+			accounts++
+			return open(t, fmt.Sprint("p", accounts, ":"))
+		},
+		Other: func(t *testing.T, s state.Store) state.Store { return open(t, prefixes[s]) },
+	})
+}
+
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
+	const noPort = "expected HOST:PORT with a port from 1 to 65535, such as localhost:6379 or [::1]:6379"
+	forms := state.Forms
 	const advice = ": give a path in an existing directory, with permission to write the file and the directory"
 	for name, tt := range map[string]struct{ url, err string }{
 		"memory":                     {"memory:", ""},
 		"sqlite":                     {"sqlite:" + filepath.Join(dir, "state.db"), ""},
 		"sqlite with a strange name": {"sqlite:" + filepath.Join(dir, "a?b=c#d%20e é.db"), ""},
-		"nothing":                    {"", `unknown scheme "", expected memory: or sqlite:PATH`},
+		"nothing":                    {"", `unknown scheme "", expected ` + forms},
 		"no colon":                   {"memory", `expected memory:, without a path`},
 		"memory with a path":         {"memory:x", `expected memory:, without a path`},
 		"sqlite without a path":      {"sqlite:", `expected sqlite:PATH with the path of a file`},
-		"unknown scheme":             {"redis://user:secret@host", `unknown scheme "redis", expected memory: or sqlite:PATH`},
+		"unknown scheme":             {"postgres://user:secret@host", `unknown scheme "postgres", expected ` + forms},
+		"password":                   {"redis://user:secret@host:6379", `a password in the URL is visible in the process list; remove it and give --state.password-file`},
+		"password without a user":    {"rediss://:secret@host:6379/1", `a password in the URL is visible in the process list; remove it and give --state.password-file`},
+		"password with an at":        {"redis-sentinel://:s@cret@host:26379/m", `a password in the URL is visible in the process list; remove it and give --state.password-file`},
+		"redis without slashes":      {"redis:host:6379", `malformed URL, expected ` + forms},
+		"redis with options":         {"redis://host:6379?password=secret", `malformed URL, expected ` + forms},
+		"redis without a port":       {"redis://host", noPort},
+		"redis with port 0":          {"redis://host:0", noPort},
+		"redis without a host":       {"redis://:6379", noPort},
+		"bad user":                   {"redis://%zz@host:6379", `the user has a bad %-encoding`},
+		"bad database":               {"redis://host:6379/-1", `the database is not a number, expected one such as /0 at the end`},
+		"long path":                  {"redis://host:6379/0/1", `malformed path, expected ` + forms},
+		"two servers":                {"redis://a:1,b:2", `more than one address needs Sentinel, expected ` + forms},
+		"no master":                  {"redis-sentinel://a:1,b:2", `the name of the master is missing, expected ` + forms},
+		"bad sentinel":               {"redis-sentinel://a:1,b/m", noPort},
 		"directory is missing":       {"sqlite:" + dir + "/none/state.db", "state file " + dir + "/none/state.db: open " + dir + "/none/state.db: no such file or directory" + advice},
 		"directory is a file":        {"sqlite:" + os.Args[0] + "/state.db", "state file " + os.Args[0] + "/state.db: open " + os.Args[0] + "/state.db: not a directory" + advice},
 		"path is a directory":        {"sqlite:" + dir, "state file " + dir + ": not a regular file" + advice},

@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // For the tests, which use statetest and so cannot be in this package.
 var (
@@ -18,6 +21,8 @@ const (
 	HeadSize        = headSize
 	PageSize        = pageSize
 	CheckpointDelay = checkpointDelay
+	Forms           = forms
+	LeaseLife       = leaseLife
 )
 
 // LockSnapshots stops the snapshot file of a store until the returned func is
@@ -52,3 +57,9 @@ func LimitFiles(s Store, limited bool) error {
 	}
 	return nil
 }
+
+// SetLeaseLife shortens the leases of a store.
+func SetLeaseLife(s Store, d time.Duration) { s.(*redisStore).leases.life = d }
+
+// Die stops a store as the end of its process does: nothing is released.
+func Die(s Store) { s.(*redisStore).link.close() }

@@ -37,8 +37,9 @@ var coolDown = quota.Account{BlockedUntil: statetest.Start.Add(300 * time.Second
 
 // observer records the operations of a store.
 type observer struct {
-	mu  sync.Mutex
-	ops []string // "update" or "update: error"
+	mu     sync.Mutex
+	ops    []string // "update" or "update: error"
+	claims []string
 }
 
 func (o *observer) Operation(op string, took time.Duration, err error) {
@@ -51,6 +52,21 @@ func (o *observer) Operation(op string, took time.Duration, err error) {
 		op += ": error"
 	}
 	o.ops = append(o.ops, op)
+}
+
+func (o *observer) Claimed(result string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.claims = append(o.claims, result)
+}
+
+// takeClaims returns the answers to claims since the last call.
+func (o *observer) takeClaims() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	claims := o.claims
+	o.claims = nil
+	return claims
 }
 
 // take returns the operations since the last call.

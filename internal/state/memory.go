@@ -51,21 +51,29 @@ func (m *memory) Update(_ context.Context, id string, change func(quota.Account,
 }
 
 // Load implements [Store].
-func (m *memory) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot)) error {
+func (m *memory) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	defer m.observer.Operation(opLoad, 0, nil)
 	m.mu.Lock()
 	snapshots := maps.Clone(m.snapshots[id]) // fn may use the store
 	m.mu.Unlock()
 	for key, s := range snapshots {
-		fn(key, s)
+		fn(key, s, 0)
 	}
 	return nil
 }
 
+// Newer implements [Store].
+func (m *memory) Newer(context.Context, string, []Source, func(string, *snapshot.Snapshot, uint64)) (bool, error) {
+	return false, nil
+}
+
 // Claim implements [Store]. No other process can have a claim.
-func (m *memory) Claim(_ context.Context, _ string, keys []string) ([]Claim, error) {
+func (m *memory) Claim(_ context.Context, _ string, _ bool, sources []Source) ([]Claim, error) {
 	defer m.observer.Operation(opClaim, 0, nil)
-	return make([]Claim, len(keys)), nil // Granted
+	for range sources {
+		m.observer.Claimed(Granted.String())
+	}
+	return make([]Claim, len(sources)), nil
 }
 
 // Publish implements [Store].
@@ -94,6 +102,12 @@ func (m *memory) Publish(_ context.Context, id string, outcomes []Outcome) ([]bo
 
 // acceptAll accepts every outcome: in one process no claim can be lost.
 func acceptAll(outcomes []Outcome) []bool { return slices.Repeat([]bool{true}, len(outcomes)) }
+
+// Shared implements [Store].
+func (m *memory) Shared() bool { return false }
+
+// Ready implements [Store].
+func (m *memory) Ready(context.Context) error { return nil }
 
 // Close implements [Store].
 func (m *memory) Close() error { return nil }

@@ -29,6 +29,8 @@ const (
 	deflated = 1
 
 	headSize = 6
+	// compression makes 50 000 prices 0.8 MB, in a tenth of a second.
+	compression = 4
 	// deflateFrom is the size in bytes from which content is compressed. Price
 	// lists are larger, other records smaller.
 	deflateFrom = 4 << 10
@@ -51,14 +53,14 @@ type storedSnapshot struct {
 	Billing     providers.Billing            `json:"billing,omitempty"`
 	Balances    []storedBalance              `json:"balances,omitempty"`
 	Prices      []storedPrice                `json:"prices,omitempty"`
-	Subscriber  string                       `json:"subscriber,omitempty"`
-	Subscribed  []storedSubscriberBalance    `json:"subscriber_balances,omitempty"`
+	Subscriber  string                       `json:"sub,omitempty"`
+	Subscribed  []storedSubscriberBalance    `json:"subs,omitempty"`
 	Dropped     map[providers.DropReason]int `json:"dropped,omitempty"`
 	AskAfter    time.Duration                `json:"ask_after_ns,omitempty"`
 	Kept        []byte                       `json:"kept,omitempty"`
-	FetchedAt   time.Time                    `json:"fetched_at,omitzero"`
-	TriedAt     time.Time                    `json:"tried_at,omitzero"`
-	DueAt       time.Time                    `json:"due_at,omitzero"`
+	FetchedAt   time.Time                    `json:"fetched,omitzero"`
+	TriedAt     time.Time                    `json:"tried,omitzero"` // left out if it is FetchedAt
+	DueAt       time.Time                    `json:"due,omitzero"`
 	LastFailure *storedFailure               `json:"failure,omitempty"`
 	Ended       bool                         `json:"ended,omitempty"`
 }
@@ -84,9 +86,9 @@ type storedPrice struct {
 
 type storedSubscriberBalance struct {
 	ID       string  `json:"id,omitempty"`
-	Currency string  `json:"currency,omitempty"`
+	Currency string  `json:"cur,omitempty"`
 	Unit     string  `json:"unit,omitempty"`
-	Value    float64 `json:"value"`
+	Value    float64 `json:"v"`
 }
 
 type storedFailure struct {
@@ -114,6 +116,10 @@ func decodeQuota(id string, record []byte) (quota.Account, error) {
 // which a source restores from Kept.
 func encodeSnapshot(id, key string, s *snapshot.Snapshot) ([]byte, error) {
 	r := &s.Reading
+	triedAt := s.TriedAt
+	if triedAt.Equal(s.FetchedAt) {
+		triedAt = time.Time{}
+	}
 	return seal(id, key, storedSnapshot{
 		Billing:    r.Billing,
 		Balances:   convert(r.Balances, func(b providers.Balance) storedBalance { return storedBalance(b) }),
@@ -121,7 +127,7 @@ func encodeSnapshot(id, key string, s *snapshot.Snapshot) ([]byte, error) {
 		Subscriber: r.Subscriber,
 		Subscribed: convert(r.SubscriberBalances, func(b providers.SubscriberBalance) storedSubscriberBalance { return storedSubscriberBalance(b) }),
 		Dropped:    r.Dropped, AskAfter: r.AskAfter, Kept: r.Kept,
-		FetchedAt: s.FetchedAt, TriedAt: s.TriedAt, DueAt: s.DueAt,
+		FetchedAt: s.FetchedAt, TriedAt: triedAt, DueAt: s.DueAt,
 		LastFailure: (*storedFailure)(s.Failure), Ended: s.Ended,
 	})
 }
@@ -130,6 +136,9 @@ func decodeSnapshot(id, key string, record []byte) (*snapshot.Snapshot, error) {
 	var stored storedSnapshot
 	if err := unseal(id, key, record, &stored); err != nil {
 		return nil, err
+	}
+	if stored.TriedAt.IsZero() {
+		stored.TriedAt = stored.FetchedAt
 	}
 	return &snapshot.Snapshot{
 		Reading: providers.Reading{
@@ -169,7 +178,7 @@ func seal(id, key string, content any) ([]byte, error) {
 		record.Write(text)
 	} else {
 		encoding = deflated
-		w, err := flate.NewWriter(record, flate.BestSpeed)
+		w, err := flate.NewWriter(record, compression)
 		if err != nil {
 			return nil, err
 		}

@@ -69,7 +69,7 @@ func Known(sections []*config.Section) ([]providers.Provider, error) {
 			all = append(all, p)
 		}
 	}
-	return all, config.Join(faults)
+	return all, config.Join(faults...)
 }
 
 // Names returns the name of every provider, in the order of [Providers].

@@ -43,10 +43,10 @@ func configure(section providers.Section) (providers.Account, error) {
 		Balance: kit.NewBalance(),
 		Prices:  priceSettings{Part: kit.NewPart(kit.PricesInterval, kit.PricesMaxAge), MaxSeries: 200_000},
 	}
-	if err := section.Decode(s); err != nil {
-		return providers.Account{}, err
-	}
-	if err := s.check(section); err != nil {
+	faults := &kit.Faults{Section: section}
+	faults.Add(section.Decode(s))
+	s.check(faults)
+	if err := faults.Err(); err != nil {
 		return providers.Account{}, err
 	}
 	account := providers.Account{
@@ -78,39 +78,24 @@ func (s *settings) open(env providers.Env) ([]providers.Source, error) {
 	return sources, nil
 }
 
-// check returns the first fault, and turns what may be written in two ways into
-// one.
-func (s *settings) check(section providers.Section) error {
-	switch {
-	case s.AccountID == "":
-		return section.Errorf("account_id", "is required: the id of the 8x8 account")
-	case s.APIKey == nil:
-		return section.Errorf("api_key", "is required: the key of the account; write api_key or api_key_file")
-	case !s.Balance.Enabled && !s.Prices.Enabled:
-		return section.Errorf("prices.enabled", "balance and prices are both turned off; turn one on, or remove the account")
+// check adds all faults, and turns what may be written in two ways into one.
+func (s *settings) check(f *kit.Faults) {
+	f.If(s.AccountID == "", "account_id", "is required: the id of the 8x8 account")
+	f.If(s.APIKey == nil, "api_key", "is required: the key of the account; write api_key or api_key_file")
+	f.If(!s.Balance.Enabled && !s.Prices.Enabled, "prices.enabled", "balance and prices are both turned off; turn one on, or remove the account")
+	if s.AccountID != "" && !guid.MatchString(s.AccountID) {
+		f.Section.Warnf("account_id", "%q is no GUID, as 8x8 documents account ids", s.AccountID)
 	}
-	if !guid.MatchString(s.AccountID) {
-		section.Warnf("account_id", "%q is no GUID, as 8x8 documents account ids", s.AccountID)
-	}
-	if err := s.Balance.Check(section, "balance"); err != nil {
-		return err
-	}
-	if err := s.Prices.Check(section, "prices"); err != nil {
-		return err
-	}
-	return s.Prices.checkFilters(section)
+	s.Balance.Check(f, "balance")
+	s.Prices.Check(f, "prices")
+	s.Prices.checkFilters(f)
 }
 
-func (p *priceSettings) checkFilters(section providers.Section) error {
-	switch p.Direction {
-	case "", providers.Outbound:
-	case providers.Inbound:
-		if len(p.Networks) > 0 {
-			return section.Errorf("prices.networks", "inbound prices have no networks; leave networks out, or direction: inbound")
-		}
-	default:
-		return section.Errorf("prices.direction", "%q must be %s or %s; leave it out for both", p.Direction, providers.Outbound, providers.Inbound)
-	}
+func (p *priceSettings) checkFilters(f *kit.Faults) {
+	f.If(p.Direction == providers.Inbound && len(p.Networks) > 0, "prices.networks",
+		"inbound prices have no networks; leave networks out, or direction: inbound")
+	f.If(p.Direction != "" && p.Direction != providers.Outbound && p.Direction != providers.Inbound, "prices.direction",
+		"%q must be %s or %s; leave it out for both", p.Direction, providers.Outbound, providers.Inbound)
 
 	// A filter that is listed twice would cost two requests for the same rows.
 	listed := map[any]bool{}
@@ -122,40 +107,29 @@ func (p *priceSettings) checkFilters(section providers.Section) error {
 	for i, country := range p.Countries {
 		path := fmt.Sprintf("prices.countries[%d]", i)
 		code, ok := kit.Country(country)
-		if !ok {
-			return section.Errorf(path, "%q must be the two letters of ISO 3166-1, such as SG", country)
-		}
-		if again(code) {
-			return section.Errorf(path, "%s is listed twice", code)
-		}
+		f.If(!ok, path, "%q must be the two letters of ISO 3166-1, such as SG", country)
+		f.If(ok && again(code), path, "%s is listed twice", code)
 		p.Countries[i] = code
 	}
 	for i, n := range p.Networks {
 		path := fmt.Sprintf("prices.networks[%d]", i)
 		switch {
 		case n.MCC == "" || n.MNC == "":
-			return section.Errorf(path, "needs both mcc and mnc; write the one that is missing")
+			f.If(true, path, "needs both mcc and mnc; write the one that is missing")
 		case len(n.MCC) != 3 || !kit.IsDigits(n.MCC):
-			return section.Errorf(path+".mcc", "%q must be three digits", n.MCC)
+			f.If(true, path+".mcc", "%q must be three digits", n.MCC)
 		case len(n.MNC) > 3 || !kit.IsDigits(n.MNC):
-			return section.Errorf(path+".mnc", "%q must be two or three digits", n.MNC)
-		case again(n.query()):
-			return section.Errorf(path, "mcc %s with mnc %s is listed twice: 8x8 takes them as numbers, without leading zeros", n.MCC, n.MNC)
+			f.If(true, path+".mnc", "%q must be two or three digits", n.MNC)
+		default:
+			f.If(again(n.query()), path, "mcc %s with mnc %s is listed twice: 8x8 takes them as numbers, without leading zeros", n.MCC, n.MNC)
 		}
 	}
 	for i, id := range p.SubAccounts {
 		path := fmt.Sprintf("prices.sub_accounts[%d]", i)
-		if id == "" {
-			return section.Errorf(path, "must not be empty")
-		}
-		if again("sub-account " + id) {
-			return section.Errorf(path, "%q is listed twice", id)
-		}
+		f.If(id == "", path, "must not be empty")
+		f.If(again("sub-account "+id), path, "%q is listed twice", id)
 	}
-	if p.MaxSeries < 1 {
-		return section.Errorf("prices.max_series", "must be at least 1")
-	}
-	return nil
+	f.If(p.MaxSeries < 1, "prices.max_series", "must be at least 1")
 }
 
 // query returns mcc and mnc as the API takes them in a query: as integers, although

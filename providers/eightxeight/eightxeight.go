@@ -24,6 +24,7 @@ import (
 var Provider = providers.Provider{
 	Name:      "8x8",
 	BaseURL:   "https://sms.8x8.com",
+	Regions:   []string{"sms.8x8.com", "sms.us.8x8.com", "sms.8x8.uk", "sms.8x8.id"},
 	RateLimit: quota.Limit{Requests: 1, Per: time.Second, Burst: 5},
 	Configure: configure,
 }

@@ -30,6 +30,8 @@ type settings struct {
 // authSettings say how a token is sent. Public code sends it as a bearer token; the
 // page of the documentation about it is not public.
 type authSettings struct {
+	kit.Login `yaml:",inline"`
+
 	Header string `yaml:"header"`
 	Prefix string `yaml:"prefix"`
 	// TokenLifetime is the age at which a token is renewed that does not state its
@@ -38,10 +40,10 @@ type authSettings struct {
 }
 
 type subscriberSettings struct {
-	kit.Part   `yaml:",inline"`
-	List       []listed `yaml:"list"`
-	File       string   `yaml:"file"`        // "" for none
-	CustomerID string   `yaml:"customer_id"` // "" for no listing
+	kit.Subscribers `yaml:",inline"`
+	List            []listed `yaml:"list"`
+	File            string   `yaml:"file"`        // "" for none
+	CustomerID      string   `yaml:"customer_id"` // "" for no listing
 }
 
 // listed is a subscriber as it is written.
@@ -59,47 +61,40 @@ func configure(section providers.Section) (providers.Account, error) {
 			Prefix:        "Bearer ",
 			TokenLifetime: model.Duration(10 * time.Minute),
 		},
-		Subscribers: subscriberSettings{Part: kit.NewPart(kit.SubscribersInterval, kit.SubscribersMaxAge)},
+		Subscribers: subscriberSettings{Subscribers: kit.NewSubscribers()},
 	}
-	for _, step := range []func(providers.Section) error{s.decode, s.checkAuth, s.checkSubscribers, s.readList, s.readFile} {
-		if err := step(section); err != nil {
-			return providers.Account{}, err
-		}
+	faults := &kit.Faults{Section: section}
+	faults.Add(section.Decode(s))
+	s.checkAuth(faults)
+	s.checkSubscribers(faults)
+	s.readList(faults)
+	s.readFile(faults)
+	if err := faults.Err(); err != nil {
+		return providers.Account{}, err
 	}
-	part := s.Subscribers.Domain(providers.KindSubscribers)
-	part.Fleet = true
-	a := providers.Account{Parts: []providers.Part{part}, Open: s.open}
+	a := providers.Account{Parts: []providers.Part{s.Subscribers.Domain()}, Open: s.open}
 	if s.Token != nil {
 		// Nothing is known of the user. The key of a subscriber identifies its values.
 		a.Identity, a.Secrets = "token", []*secret.Value{s.Token}
 	} else {
 		a.Identity, a.Secrets = "user "+s.Username, []*secret.Value{s.Password}
+		a.OneReader = !s.Auth.ConcurrentLogins
 	}
 	return a, nil
 }
 
-func (s *settings) decode(section providers.Section) error { return section.Decode(s) }
-
-func (s *settings) checkAuth(section providers.Section) error {
-	switch {
-	case s.Token != nil && s.Username != "":
-		return section.Errorf("username", "a token is set too; remove one of them")
-	case s.Token != nil && s.Password != nil:
-		return section.Errorf("password", "a token is set too; remove one of them")
-	case s.Token == nil && s.Username == "" && s.Password == nil:
-		return section.Errorf("", "there are no credentials; set username with password or password_file, or token or token_file")
-	case s.Token == nil && s.Username == "":
-		return section.Errorf("username", "is required with a password: the name of a floLIVE user of type Public API")
-	case s.Token == nil && s.Password == nil:
-		return section.Errorf("password", "is required with a username: set password or password_file")
-	case s.Auth.Header == "" || strings.ContainsFunc(s.Auth.Header, notInHeaderName):
-		return section.Errorf("auth.header", "must be the name of a request header, such as Authorization")
-	case strings.ContainsFunc(s.Auth.Prefix, func(r rune) bool { return r < ' ' || r > '~' }):
-		return section.Errorf("auth.prefix", "must be one line of ASCII characters")
-	case time.Duration(s.Auth.TokenLifetime) < minTokenLifetime:
-		return section.Errorf("auth.token_lifetime", "must be at least %s", model.Duration(minTokenLifetime))
-	}
-	return nil
+func (s *settings) checkAuth(f *kit.Faults) {
+	token, password, user := s.Token != nil, s.Password != nil, s.Username != ""
+	f.If(token && user, "username", "a token is set too; remove one of them")
+	f.If(token && password, "password", "a token is set too; remove one of them")
+	f.If(!token && !user && !password, "", "there are no credentials; set username with password or password_file, or token or token_file")
+	f.If(!token && !user && password, "username", "is required with a password: the name of a floLIVE user of type Public API")
+	f.If(!token && user && !password, "password", "is required with a username: set password or password_file")
+	f.If(s.Auth.Header == "" || strings.ContainsFunc(s.Auth.Header, notInHeaderName), "auth.header",
+		"must be the name of a request header, such as Authorization")
+	f.If(strings.ContainsFunc(s.Auth.Prefix, func(r rune) bool { return r < ' ' || r > '~' }), "auth.prefix",
+		"must be one line of ASCII characters")
+	f.If(time.Duration(s.Auth.TokenLifetime) < minTokenLifetime, "auth.token_lifetime", "must be at least %s", model.Duration(minTokenLifetime))
 }
 
 // notInHeaderName reports a character that no name of a header has:
@@ -108,48 +103,44 @@ func notInHeaderName(r rune) bool {
 	return (r < '0' || r > '9') && (r|0x20 < 'a' || r|0x20 > 'z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-func (s *settings) checkSubscribers(section providers.Section) error {
+func (s *settings) checkSubscribers(f *kit.Faults) {
 	p := s.Subscribers
-	switch {
-	case !p.Enabled:
-		return section.Errorf("subscribers.enabled", "subscribers are turned off, which leaves nothing to read")
-	case len(p.List) == 0 && p.File == "" && p.CustomerID == "":
-		return section.Errorf("subscribers", "there are no subscribers; set at least one of list, file and customer_id")
-	case p.CustomerID != "" && checkID(p.CustomerID) != "":
-		return section.Errorf("subscribers.customer_id", "%s", checkID(p.CustomerID))
-	}
-	return p.Check(section, "subscribers")
+	f.If(!p.Enabled, "subscribers.enabled", "subscribers are turned off, which leaves nothing to read")
+	f.If(p.Enabled && len(p.List) == 0 && p.File == "" && p.CustomerID == "", "subscribers",
+		"there are no subscribers; set at least one of list, file and customer_id")
+	f.If(p.CustomerID != "" && checkID(p.CustomerID) != "", "subscribers.customer_id", "%s", checkID(p.CustomerID))
+	p.Check(f, "subscribers")
 }
 
-func (s *settings) readList(section providers.Section) error {
+func (s *settings) readList(f *kit.Faults) {
 	s.names = make(names, 2*len(s.Subscribers.List))
 	for i, l := range s.Subscribers.List {
 		path := fmt.Sprintf("subscribers.list[%d]", i)
 		id, fault := newIdentity(l.Type, l.Value, l.Name, l.BalanceIDs)
 		if fault != nil {
-			return section.Errorf(path+"."+fault.field, "%s", fault.text)
+			f.If(true, path+"."+fault.field, "%s", fault.text)
+			continue
 		}
 		if part, first, ok := s.names.taken(id); ok {
-			return section.Errorf(path, "subscribers.list[%d] has the same %s; give each subscriber of an account its own", first, part)
+			f.If(true, path, "subscribers.list[%d] has the same %s; give each subscriber of an account its own", first, part)
+			continue
 		}
 		s.names.add(id, i)
 		s.list = append(s.list, id)
 	}
-	return nil
 }
 
-func (s *settings) readFile(section providers.Section) error {
+func (s *settings) readFile(f *kit.Faults) {
 	if s.Subscribers.File == "" {
-		return nil
+		return
 	}
-	s.file = &subscriberFile{path: section.Path(s.Subscribers.File)}
+	s.file = &subscriberFile{path: f.Section.Path(s.Subscribers.File)}
 	if err := s.file.load(s.names); err != nil {
-		return section.Errorf("subscribers.file", "%s", err)
+		f.If(true, "subscribers.file", "%s", err)
 	}
 	for _, warning := range s.file.warnings {
-		section.Warnf("subscribers.file", "%s", warning)
+		f.Section.Warnf("subscribers.file", "%s", warning)
 	}
-	return nil
 }
 
 // open implements Open of [providers.Account].

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive"
 )
@@ -19,7 +20,7 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, file.Warnings)
 	require.Equal(t, []providers.Part{{
-		Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 24 * time.Hour, Fleet: true,
+		Kind: providers.KindSubscribers, Interval: 15 * time.Minute, MaxAge: 24 * time.Hour, Fleet: true, Series: providers.SeriesAll,
 	}}, configured.Parts)
 	require.Equal(t, "user api@example.com", configured.Identity)
 	require.Len(t, configured.Secrets, 1)
@@ -32,7 +33,7 @@ func TestDefaults(t *testing.T) {
 	description := sources[0].Describe()
 	require.NotNil(t, description.Restore)
 	description.Key, description.Restore = "", nil
-	require.Equal(t, providers.Description{Kind: providers.KindSubscribers, Interval: 15 * time.Minute, Requests: 2}, description)
+	require.Equal(t, providers.Description{Name: "truck-12", Kind: providers.KindSubscribers, Interval: 15 * time.Minute, Requests: 2}, description)
 }
 
 func TestSettings(t *testing.T) {
@@ -74,7 +75,10 @@ func TestFaultySettings(t *testing.T) {
 		"header":                       {[]string{user, password, "auth: {header: 'a b'}", oneTruck}, "6: accounts[0].auth.header: must be the name of a request header, such as Authorization"},
 		"prefix":                       {[]string{user, password, `auth: {prefix: "a\n"}`, oneTruck}, "6: accounts[0].auth.prefix: must be one line of ASCII characters"},
 		"token lifetime":               {[]string{user, password, "auth: {token_lifetime: 999ms}", oneTruck}, "6: accounts[0].auth.token_lifetime: must be at least 1s"},
-		"unknown key":                  {[]string{user, password, "subscribers: {csv: a}"}, "6: accounts[0].subscribers.csv: unknown key; known here: enabled, refresh_interval, max_age, list, file, customer_id"},
+		"unknown series":               {[]string{user, password, "subscribers: {customer_id: c, series: some}"}, `6: accounts[0].subscribers.series: "some" must be all, low or none`},
+		"low without thresholds":       {[]string{user, password, "subscribers: {customer_id: c, series: low}"}, "6: accounts[0].subscribers.series: low needs low_thresholds, such as low_thresholds: {USD: 2, MB: 50}; add them, or write none"},
+		"threshold of a small unit":    {[]string{user, password, "subscribers: {customer_id: c, low_thresholds: {usd: 2}}"}, `6: accounts[0].subscribers.low_thresholds: "usd" must be a currency or a unit in capitals, such as USD or MB`},
+		"unknown key":                  {[]string{user, password, "subscribers: {customer_id: c, csv: a}"}, "6: accounts[0].subscribers.csv: unknown key; known here: enabled, refresh_interval, max_age, series, low_thresholds, list, file, customer_id"},
 		"nothing on":                   {[]string{user, password, "subscribers: {enabled: false}"}, "6: accounts[0].subscribers.enabled: subscribers are turned off, which leaves nothing to read"},
 		"no subscribers":               {[]string{user, password}, "2: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
 		"no subscribers in the list":   {[]string{user, password, "subscribers: {list: []}"}, "6: accounts[0].subscribers: there are no subscribers; set at least one of list, file and customer_id"},
@@ -108,7 +112,7 @@ func TestFaultySettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			account, _ := parse(t, dir, tt.keys...)
 			_, err := flolive.Provider.Configure(account.Section)
-			require.EqualError(t, err, "balance_exporter.yml:"+strings.ReplaceAll(tt.want, "DIR", dir))
+			require.EqualError(t, config.Join(err), "balance_exporter.yml:"+strings.ReplaceAll(tt.want, "DIR", dir))
 		})
 	}
 }

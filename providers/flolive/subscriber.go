@@ -27,7 +27,7 @@ func (s *subscriber) Describe() providers.Description {
 		requests = max(1, len(s.offers.IDs))
 	}
 	return providers.Description{
-		Key: s.keyText(), Kind: providers.KindSubscribers, Interval: s.account.interval,
+		Key: s.keyText(), Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
 		Requests: requests * s.account.balances.requests(), Restore: s.restore,
 	}
 }

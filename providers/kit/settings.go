@@ -3,6 +3,9 @@
 package kit
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -36,16 +39,11 @@ func NewPart(interval, maxAge time.Duration) Part {
 	return Part{Enabled: true, RefreshInterval: model.Duration(interval), MaxAge: model.Duration(maxAge)}
 }
 
-// Check returns the first fault of the part at path; nil for none.
-func (p Part) Check(section providers.Section, path string) error {
-	if time.Duration(p.RefreshInterval) < minInterval {
-		return section.Errorf(path+".refresh_interval", "must be at least %s", minInterval)
-	}
-	if p.MaxAge < p.RefreshInterval {
-		return section.Errorf(path+".max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one arrives",
-			p.MaxAge, p.RefreshInterval)
-	}
-	return nil
+// Check adds the faults of the part at path.
+func (p Part) Check(f *Faults, path string) {
+	f.If(time.Duration(p.RefreshInterval) < minInterval, path+".refresh_interval", "must be at least %s", minInterval)
+	f.If(p.MaxAge < p.RefreshInterval, path+".max_age", "%s is shorter than the refresh_interval of %s; a value would end before the next one arrives",
+		p.MaxAge, p.RefreshInterval)
 }
 
 // Interval returns the refresh interval.
@@ -54,6 +52,46 @@ func (p Part) Interval() time.Duration { return time.Duration(p.RefreshInterval)
 // Domain returns the settings in their checked form.
 func (p Part) Domain(kind providers.Kind) providers.Part {
 	return providers.Part{Kind: kind, Interval: p.Interval(), MaxAge: time.Duration(p.MaxAge)}
+}
+
+// Login is what the key `auth` of an account that logs in has. Inline it in the
+// provider's own struct.
+type Login struct {
+	// ConcurrentLogins says that the provider lets several tokens be valid at a time,
+	// so that several replicas may read the account.
+	ConcurrentLogins bool `yaml:"concurrent_logins"`
+}
+
+// Subscribers is the configuration of a fleet.
+type Subscribers struct {
+	Part          `yaml:",inline"`
+	Series        providers.Series   `yaml:"series"`
+	LowThresholds map[string]float64 `yaml:"low_thresholds"` // by currency or unit, in capitals
+}
+
+// NewSubscribers returns the default settings of a fleet.
+func NewSubscribers() Subscribers {
+	return Subscribers{Part: NewPart(SubscribersInterval, SubscribersMaxAge), Series: providers.SeriesAll}
+}
+
+// Check adds the faults of the part at path.
+func (s Subscribers) Check(f *Faults, path string) {
+	s.Part.Check(f, path)
+	choices := []providers.Series{providers.SeriesAll, providers.SeriesLow, providers.SeriesNone}
+	f.If(!slices.Contains(choices, s.Series), path+".series", "%q must be all, low or none", s.Series)
+	f.If(s.Series == providers.SeriesLow && len(s.LowThresholds) == 0, path+".series",
+		"low needs low_thresholds, such as low_thresholds: {USD: 2, MB: 50}; add them, or write none")
+	for _, unit := range slices.Sorted(maps.Keys(s.LowThresholds)) {
+		f.If(unit == "" || unit != strings.ToUpper(unit), path+".low_thresholds",
+			"%q must be a currency or a unit in capitals, such as USD or MB", unit)
+	}
+}
+
+// Domain returns the settings in their checked form.
+func (s Subscribers) Domain() providers.Part {
+	p := s.Part.Domain(providers.KindSubscribers)
+	p.Fleet, p.Series, p.LowThresholds = true, s.Series, s.LowThresholds
+	return p
 }
 
 // Balance is the configuration of an account's balance.

@@ -21,13 +21,11 @@ func parts(t *testing.T, lines ...string) (all []providers.Part, err error) {
 		Balance kit.Balance `yaml:"balance"`
 		Prices  kit.Part    `yaml:"prices"`
 	}{kit.NewBalance(), kit.NewPart(kit.PricesInterval, kit.PricesMaxAge)}
-	if err := account.Section.Decode(&s); err != nil {
-		return nil, err
-	}
-	if err := s.Balance.Check(account.Section, "balance"); err != nil {
-		return nil, err
-	}
-	if err := s.Prices.Check(account.Section, "prices"); err != nil {
+	faults := &kit.Faults{Section: account.Section}
+	faults.Add(account.Section.Decode(&s))
+	s.Balance.Check(faults, "balance")
+	s.Prices.Check(faults, "prices")
+	if err := faults.Err(); err != nil {
 		return nil, err
 	}
 	if s.Balance.Enabled {

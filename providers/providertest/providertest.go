@@ -9,11 +9,23 @@ package providertest
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
+
+// longForm makes the suite take the time of a thorough run, for CI.
+var longForm = os.Getenv("BALANCE_EXPORTER_SLOW") != ""
+
+// inLongForm returns one of two numbers.
+func inLongForm(long, short int) int {
+	if longForm {
+		return long
+	}
+	return short
+}
 
 // Run runs the suite for each case.
 func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {

@@ -139,27 +139,25 @@ func (a *account) check(section providers.Section) error {
 	case !a.balance.Enabled && !a.prices.Enabled:
 		return section.Errorf("balance.enabled", "everything is turned off; turn balance or prices on, or remove the account")
 	}
+	faults := &kit.Faults{Section: section}
 	for _, name := range a.Settings {
 		value := a.settings[name]
-		if !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
-			return section.Errorf(name, "must be one line of valid UTF-8; correct it")
-		}
+		faults.If(!utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl), name, "must be one line of valid UTF-8; correct it")
 	}
-	if err := a.checkValues(section); err != nil {
-		return err
+	faults.Add(a.checkValues(section))
+	a.checkPart(faults, "balance", a.balance.Part)
+	a.checkPart(faults, "prices", a.prices.Part)
+	if a.prices.Enabled {
+		a.checkPrices(faults)
 	}
-	for path, part := range map[string]*kit.Part{"balance": &a.balance.Part, "prices": &a.prices.Part} {
-		if !part.Enabled {
-			continue
-		}
-		if part.RefreshInterval < a.MinInterval {
-			return section.Errorf(path+".refresh_interval", "must be at least %s, the shortest that %s allows", a.MinInterval, a.Name)
-		}
-		if err := part.Check(section, path); err != nil {
-			return err
-		}
+	return faults.Err()
+}
+
+func (a *account) checkPart(faults *kit.Faults, path string, part kit.Part) {
+	if part.Enabled {
+		faults.If(part.RefreshInterval < a.MinInterval, path+".refresh_interval", "must be at least %s, the shortest that %s allows", a.MinInterval, a.Name)
+		part.Check(faults, path)
 	}
-	return a.checkPrices(section)
 }
 
 // checkValues checks that the settings fit the places where they stand, with harmless
@@ -182,28 +180,17 @@ func (a *account) checkValues(section providers.Section) error {
 	return nil
 }
 
-func (a *account) checkPrices(section providers.Section) error {
-	if !a.prices.Enabled {
-		return nil
-	}
-	if a.prices.MaxSeries < 1 {
-		return section.Errorf("prices.max_series", "must be at least 1")
-	}
-	if a.perCountry() && len(a.prices.Countries) == 0 {
-		return section.Errorf("prices.countries", "is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
-	}
+func (a *account) checkPrices(faults *kit.Faults) {
+	faults.If(a.prices.MaxSeries < 1, "prices.max_series", "must be at least 1")
+	faults.If(a.perCountry() && len(a.prices.Countries) == 0, "prices.countries",
+		"is required, because %s returns prices one country at a time: the countries, such as [US, DE]", a.Name)
 	for i, country := range a.prices.Countries {
 		path := fmt.Sprintf("prices.countries[%d]", i)
 		code, ok := kit.Country(country)
-		switch {
-		case !ok:
-			return section.Errorf(path, "%q must be the two letters of ISO 3166-1, such as SG", country)
-		case slices.Contains(a.prices.Countries[:i], code):
-			return section.Errorf(path, "%s is listed twice", code)
-		}
+		faults.If(!ok, path, "%q must be the two letters of ISO 3166-1, such as SG", country)
+		faults.If(ok && slices.Contains(a.prices.Countries[:i], code), path, "%s is listed twice", code)
 		a.prices.Countries[i] = code
 	}
-	return nil
 }
 
 // identity names the remote account by its settings; empty if only secrets do.

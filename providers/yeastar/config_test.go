@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -68,13 +69,13 @@ func TestFaultySettings(t *testing.T) {
 		"quick":               {[]string{id, key, currency, "balance: {refresh_interval: 999ms}"}, "7: accounts[0].balance.refresh_interval: must be at least 1s"},
 		"short-lived":         {[]string{id, key, currency, "balance: {refresh_interval: 2d}"}, "7: accounts[0].balance.max_age: 1d is shorter than the refresh_interval of 2d; a value would end before the next one arrives"},
 		"infinite threshold":  {[]string{id, key, currency, "balance: {low_threshold: .inf}"}, `7: accounts[0].balance.low_threshold: expected a finite number, got ".inf"`},
-		"unknown key":         {[]string{id, key, currency, "prices: {}"}, "7: accounts[0].prices: unknown key; known here: name, provider, rate_limit, timeout, http, base_url, hosts, headers, client_id, client_secret, client_secret_file, currency, balance"},
+		"unknown key":         {[]string{id, key, currency, "prices: {}"}, "7: accounts[0].prices: unknown key; known here: name, provider, rate_limit, timeout, http, base_url, hosts, headers, client_id, client_secret, client_secret_file, currency, auth, balance"},
 		"misspelt key":        {[]string{id, key, "curency: USD"}, "6: accounts[0].curency: unknown key; did you mean currency?"},
 		"threshold elsewhere": {[]string{id, key, currency, "balance: {threshold: 5}"}, "7: accounts[0].balance.threshold: unknown key; did you mean low_threshold?"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := configure(t, tt.keys...)
-			require.EqualError(t, err, "balance_exporter.yml:"+tt.want)
+			require.EqualError(t, config.Join(err), "balance_exporter.yml:"+tt.want)
 		})
 	}
 }

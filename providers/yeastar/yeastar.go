@@ -32,29 +32,21 @@ type settings struct {
 	ClientID     string        `yaml:"client_id"`
 	ClientSecret *secret.Value `yaml:"client_secret"`
 	Currency     string        `yaml:"currency"` // of the balance; the API does not return it
+	Auth         kit.Login     `yaml:"auth"`
 	Balance      kit.Balance   `yaml:"balance"`
 }
 
 func configure(section providers.Section) (providers.Account, error) {
 	s := settings{Balance: kit.NewBalance()}
-	if err := section.Decode(&s); err != nil {
-		return providers.Account{}, err
-	}
+	faults := &kit.Faults{Section: section}
+	faults.Add(section.Decode(&s))
 	s.Currency = strings.TrimSpace(s.Currency)
-	var err error
-	switch {
-	case s.ClientID == "":
-		err = section.Errorf("client_id", "is required: the Client ID from System > API of the Partner Portal")
-	case s.ClientSecret == nil:
-		err = section.Errorf("client_secret", "is required; set client_secret or client_secret_file")
-	case s.Currency == "":
-		err = section.Errorf("currency", "is required, because the API does not return it: the currency of the balance, such as USD")
-	case !s.Balance.Enabled:
-		err = section.Errorf("balance.enabled", "the balance is turned off, so there is nothing to read")
-	default:
-		err = s.Balance.Check(section, "balance")
-	}
-	if err != nil {
+	faults.If(s.ClientID == "", "client_id", "is required: the Client ID from System > API of the Partner Portal")
+	faults.If(s.ClientSecret == nil, "client_secret", "is required; set client_secret or client_secret_file")
+	faults.If(s.Currency == "", "currency", "is required, because the API does not return it: the currency of the balance, such as USD")
+	faults.If(!s.Balance.Enabled, "balance.enabled", "the balance is turned off, so there is nothing to read")
+	s.Balance.Check(faults, "balance")
+	if err := faults.Err(); err != nil {
 		return providers.Account{}, err
 	}
 	if code, ok := kit.Currency(s.Currency); ok {
@@ -63,9 +55,10 @@ func configure(section providers.Section) (providers.Account, error) {
 		section.Warnf("currency", "%q is no ISO 4217 code such as USD; the label has it as it is", s.Currency)
 	}
 	return providers.Account{
-		Parts:    []providers.Part{s.Balance.Domain()},
-		Secrets:  []*secret.Value{s.ClientSecret},
-		Identity: s.ClientID,
+		Parts:     []providers.Part{s.Balance.Domain()},
+		Secrets:   []*secret.Value{s.ClientSecret},
+		Identity:  s.ClientID,
+		OneReader: !s.Auth.ConcurrentLogins,
 		Open: func(env providers.Env) ([]providers.Source, error) {
 			return []providers.Source{newBalance(env.HTTP, s)}, nil
 		},

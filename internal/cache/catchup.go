@@ -1,0 +1,91 @@
+package cache
+
+import (
+	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/internal/state"
+)
+
+// catchUp takes over what other processes have learned since the last scrape: the
+// quota record, and the snapshots of all sources that are due here. A newer one exists
+// of no other source, because nobody may fetch it. Workers wait for it, so that a
+// scrape serves the newest values even if the quota lets few sources be fetched.
+func (a *account) catchUp() {
+	a.mu.Lock()
+	a.catchUps++
+	a.mu.Unlock()
+	err := a.Gate.Load(a.ctx)
+	lost := false
+	for first := true; err == nil; first = false {
+		sources := a.unchecked()
+		if len(sources) == 0 && !first {
+			break
+		}
+		// A list that is taken over has new sources, which the next round asks for.
+		var some bool
+		some, err = a.cache.opts.Store.Newer(a.ctx, a.ID, sources, a.takeOver)
+		lost = lost || some
+	}
+	if lost {
+		a.publishAgain()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.parts {
+		for _, q := range p.queues {
+			q.reorder()
+		}
+	}
+	a.unreachable = err != nil
+	close(a.caught)
+	a.caught = nil
+	a.proceed()
+}
+
+// publishAgain publishes all snapshots, because the store has lost some. A replica that
+// starts later could not fetch them while their sources are not due here.
+func (a *account) publishAgain() {
+	a.mu.Lock()
+	var outcomes []state.Outcome
+	for key, e := range a.entries {
+		if e.version > 0 && !e.gone {
+			outcomes = append(outcomes, state.Outcome{Key: key, Token: e.version, Snapshot: e.snapshot, Again: true})
+		}
+	}
+	a.mu.Unlock()
+	a.publish(outcomes...)
+}
+
+// unchecked returns the due sources that this catchUp has not asked for yet.
+func (a *account) unchecked() []state.Source {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var sources []state.Source
+	now := a.cache.now()
+	for _, p := range a.parts {
+		for _, q := range p.queues {
+			for e := range q.due(now) {
+				if e.checked < a.catchUps && e.requests > 0 {
+					e.checked = a.catchUps
+					sources = append(sources, state.Source{Key: e.source.Describe().Key, Version: e.version})
+				}
+			}
+		}
+	}
+	return sources
+}
+
+// takeOver serves what another process has fetched of a source that waits here.
+func (a *account) takeOver(key string, s *snapshot.Snapshot, version uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e := a.entries[key]
+	if e == nil || e.inFlight || e.gone || version <= e.version {
+		return
+	}
+	d := e.source.Describe()
+	roster, _ := a.restore(d, s) // logged; without it, the earlier roster stays
+	a.show(e, mend(s, time.Now(), d.Interval), version, roster)
+	e.queue.stale = true
+}

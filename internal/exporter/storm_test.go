@@ -1,0 +1,207 @@
+package exporter
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
+)
+
+// requireRedis makes a test fail without a server instead of skipping; CI sets it.
+const requireRedis = "BALANCE_EXPORTER_REQUIRE_REDIS"
+
+// redisServer is a real server on loopback, which stores nothing on disk.
+type redisServer struct {
+	*redis.Client
+	address string
+	cmd     *exec.Cmd
+}
+
+func startRedis(t *testing.T) *redisServer {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv(requireRedis) == "" {
+		t.Skip("redis-server is not installed")
+	}
+	s := &redisServer{address: freeAddress(t)}
+	s.Client = redis.NewClient(&redis.Options{Addr: s.address, DisableIdentity: true})
+	t.Cleanup(func() {
+		_ = s.Close()
+		s.kill()
+	})
+	s.start(t)
+	return s
+}
+
+func (s *redisServer) start(t *testing.T) {
+	_, port, err := net.SplitHostPort(s.address)
+	require.NoError(t, err)
+	s.cmd = exec.CommandContext(context.Background(), "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	require.NoError(t, s.cmd.Start())
+	require.Eventually(t, func() bool { return s.Ping(context.Background()).Err() == nil }, 20*time.Second, 5*time.Millisecond)
+}
+
+func (s *redisServer) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// storm scrapes four real processes on the state at stateURL while they are killed, and
+// act happens to the store, until d has passed or the provider gets more than its limit.
+// It returns the excess, and how many requests the provider got.
+func storm(t *testing.T, d time.Duration, stateURL string, act func(rng *rand.Rand)) (excess string, requests int) {
+	const replicas = 4
+	binary := build(t)
+	c := casesWith(prices, false)[0]
+	var all simulate.Recorder
+	configFile := onLoopback(t, c, all.Wrap, "rate_limit: {requests: 2, per: 1s, burst: 3}")
+	rng := rand.New(rand.NewPCG(rand.Uint64(), 0))
+
+	var mu sync.Mutex
+	processes := make([]*process, replicas)
+	run := func(i int) {
+		p := start(t, binary, "--config.file="+configFile, "--state.url="+stateURL, "--log.level=error")
+		mu.Lock()
+		defer mu.Unlock()
+		processes[i] = p
+	}
+	var scrapers sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer func() {
+		stop()
+		scrapers.Wait()
+	}()
+	for i := range replicas {
+		run(i)
+		scrapers.Go(func() {
+			for ctx.Err() == nil {
+				mu.Lock()
+				p := processes[i]
+				mu.Unlock()
+				p.scrape(ctx, "?collect[]=balances&collect[]=prices")
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+	}
+	kills := 0
+	for start := time.Now(); time.Since(start) < d; {
+		time.Sleep(time.Duration(rng.Int64N(int64(2 * time.Second))))
+		if rng.IntN(3) == 0 {
+			i := rng.IntN(replicas)
+			mu.Lock()
+			p := processes[i]
+			mu.Unlock()
+			p.kill()
+			run(i)
+			kills++
+		} else {
+			act(rng)
+		}
+		// Requests that were sent apart may arrive close together: one more of burst,
+		// for the whole run.
+		if v, found := all.Excess(2, time.Second, 3+1); found {
+			return fmt.Sprint(v), all.Len()
+		}
+	}
+	t.Logf("%d kills, %d requests", kills, all.Len())
+	return "", all.Len()
+}
+
+// Two minutes of kills of four replicas and of faults of a real Redis server: the
+// provider gets no more than the limit. Without a common state it does, at once.
+func TestReplicasInAStorm(t *testing.T) {
+	if os.Getenv(slowVariable) == "" {
+		t.Skipf("two minutes; set %s", slowVariable)
+	}
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server := startRedis(t)
+		const d = 2 * time.Minute
+		var acts [4]int
+		excess, requests := storm(t, d, "redis://"+server.address, func(rng *rand.Rand) {
+			act := rng.IntN(len(acts))
+			acts[act]++
+			switch act {
+			case 0:
+				_ = server.FlushAll(t.Context())
+			case 1:
+				_ = server.cmd.Process.Signal(syscall.SIGSTOP)
+				time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
+				_ = server.cmd.Process.Signal(syscall.SIGCONT)
+			case 2:
+				server.kill()
+				time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
+				server.start(t)
+			}
+		})
+		require.Empty(t, excess)
+		require.Greater(t, requests, 40, "the replicas read between the faults")
+		t.Logf("%d flushes, %d freezes, %d restarts", acts[0], acts[1], acts[2])
+	})
+	t.Run("each with a state of its own", func(t *testing.T) {
+		t.Parallel()
+		excess, _ := storm(t, time.Minute, "memory:", func(*rand.Rand) {})
+		require.NotEmpty(t, excess, "the check does not notice a quota that is spent several times")
+	})
+}
+
+// Two replicas, one of which is killed: the other one goes on, and what was read is not
+// read again.
+func TestReplicaTakesOver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds and runs the program")
+	}
+	t.Parallel()
+	server := startRedis(t)
+	binary := build(t)
+	c := casesWith(prices, false)[0]
+	var lists simulate.Recorder
+	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for _, e := range c.Endpoints {
+				if e.Metric == prices && e.Path.MatchString(r.URL.Path) {
+					lists.Wrap(sim).ServeHTTP(w, r)
+					return
+				}
+			}
+			sim.ServeHTTP(w, r)
+		})
+	})
+	text, err := os.ReadFile(configFile)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(configFile, []byte(strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)), 0o600))
+	run := func() *process {
+		return start(t, binary, "--config.file="+configFile, "--state.url=redis://"+server.address)
+	}
+	shows := func(p *process, metric string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(p.scrape(t.Context(), ""), metric) }, 60*time.Second, 20*time.Millisecond, metric)
+	}
+	one := run()
+	shows(one, "\nsms_price{")
+	read := lists.Len()
+	other := run()
+	require.Eventually(t, func() bool { return other.scrape(t.Context(), "?collect[]=exporter") != "" }, 30*time.Second, 20*time.Millisecond)
+	body := other.scrape(t.Context(), "")
+	require.Contains(t, body, "\nsms_price{", "in the first scrape")
+	require.Contains(t, body, "\naccount_balance{")
+	one.kill()
+	before := other.scrape(t.Context(), "")
+	require.Eventually(t, func() bool {
+		metric := `balance_exporter_refreshes_total{account="one",provider="` + c.Provider + `",source="balance"}`
+		return strings.Contains(before, metric) && seriesOf(other.scrape(t.Context(), ""))[metric] != seriesOf(before)[metric]
+	}, 60*time.Second, 50*time.Millisecond, "it reads the balance now")
+	require.Equal(t, read, lists.Len(), "prices are read once an hour, by all together")
+}
