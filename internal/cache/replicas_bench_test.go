@@ -92,7 +92,7 @@ func readFleet(b *testing.B, replicas int, url string) float64 {
 		defer stop()
 		go func() {
 			for ctx.Err() == nil {
-				c.Refresh(ctx, providers.Kinds())
+				c.Refresh(ctx, providers.Kinds(), nil)
 			}
 		}()
 	}
