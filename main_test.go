@@ -182,6 +182,8 @@ func TestOnceOnTheDemo(t *testing.T) {
 8x8/messaging prices: ok
 8x8/invoiced balance: ok
 yeastar/partner balance: ok
+telnyx/voice balance: ok
+reloadly/airtime balance: ok
 flolive/fleet subscribers: failed in part, subscribers: 199 fresh, 0 stale, 1 failed, 0 pending, not_found: subscriber scrapped-truck: floLIVE does not find what the request asks for (HTTP status 404, code SUBSCRIBER_1002): "Subscriber does not exist"
 balance_exporter: some sources failed
 `, stderr)
@@ -191,7 +193,7 @@ balance_exporter: some sources failed
 		for _, name := range []string{"go_", "process_", "promhttp_"} {
 			assert.NotContains(t, stdout, "\n"+name)
 		}
-		assert.Equal(t, 5, strings.Count(stdout, "\nbalance_exporter_up{"))
+		assert.Equal(t, 7, strings.Count(stdout, "\nbalance_exporter_up{"))
 		for line := range strings.Lines(stdout) {
 			if strings.HasPrefix(line, "balance_exporter_up{") {
 				assert.True(t, strings.HasSuffix(line, " 1\n"), line)

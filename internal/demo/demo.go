@@ -12,6 +12,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+	"github.com/balance-exporter/balance_exporter/providers/recipe/recipesim"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
 )
 
@@ -72,9 +73,14 @@ func Network() *simulate.Network {
 		Username:    "demo@example.com", Password: "demo-password-of-fleet",
 		TokenLife: 10 * time.Minute,
 	})
+	voice := recipesim.NewServer("telnyx", map[string]string{"api_key": "demo-key-of-voice"})
+	airtime := recipesim.NewServer("reloadly", map[string]string{"client_id": "demo-client", "client_secret": "demo-secret-of-airtime"})
 	network := &simulate.Network{}
 	network.Handle("sms.8x8.com", sms)
 	network.Handle("openapi.partner.yeastar.com", partner)
+	network.Handle("api.telnyx.com", voice.Host(""))
+	network.Handle("topups.reloadly.com", airtime.Host(""))
+	network.Handle("auth.reloadly.com", airtime.Host("auth"))
 	network.Handle("floportal.flolive.net", fleet)
 	return network
 }

@@ -27,6 +27,7 @@ type account struct {
 	secrets  map[string]*secret.Value
 	balance  kit.Balance
 	prices   priceSettings
+	auth     kit.Login // of a recipe with a token
 }
 
 // priceSettings are the settings of prices in an account.
@@ -44,7 +45,10 @@ func (r *recipe) configure(section providers.Section) (providers.Account, error)
 	if err := faults.Err(); err != nil {
 		return providers.Account{}, err
 	}
-	checked := providers.Account{Identity: a.identity(), Open: a.open}
+	checked := providers.Account{
+		Identity: a.identity(), Open: a.open,
+		OneReader: r.Token != nil && !a.auth.ConcurrentLogins,
+	}
 	for _, name := range r.Secrets {
 		checked.Secrets = append(checked.Secrets, a.secrets[name])
 	}
@@ -91,6 +95,10 @@ func (r *recipe) decode(f *kit.Faults) *account {
 	if r.Prices != nil {
 		field("prices", reflect.TypeFor[*priceSettings]())
 		parts = append(parts, &a.prices)
+	}
+	if r.Token != nil {
+		field("auth", reflect.TypeFor[*kit.Login]())
+		parts = append(parts, &a.auth)
 	}
 	decoded := reflect.New(reflect.StructOf(fields))
 	for i, part := range parts {

@@ -2,7 +2,6 @@ package recipe
 
 import (
 	"bytes"
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -16,20 +15,6 @@ import (
 
 // formats are how a body is read, by the value of `format`.
 var formats = map[string]func(body []byte) (any, error){"json": decodeJSON, "text": decodeText, "xml": decodeXML}
-
-// decodeJSON keeps the digits of numbers.
-func decodeJSON(body []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("data after the value")
-	}
-	return v, nil
-}
 
 // decodeText returns the body as one text without the white space around it.
 func decodeText(body []byte) (any, error) {

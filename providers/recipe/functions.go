@@ -71,12 +71,6 @@ var functions = map[string]function{
 // concat is the function that a text with \(…) stands for.
 const concat = "_concat"
 
-func init() {
-	for arity := 1; arity < maxParts; arity++ {
-		functions[fmt.Sprint(concat, arity)] = function{arity: arity, call: concatenate}
-	}
-}
-
 // maxParts bounds the parts of a text with \(…), whose functions the library bounds.
 const maxParts = 20
 

@@ -27,10 +27,6 @@ var errBounds = errors.New("it takes too many steps, too much text or too long; 
 // a [meter] of its own.
 type program struct {
 	code *gojq.Code
-	// In ".a.b[] | …", first is the path ".a.b[]" and rest is "…", so that a long list
-	// can be read one element at a time. rest is nil for any other expression.
-	first []pathStep
-	rest  *program
 	// iterates is set if the expression goes through lists.
 	iterates bool
 }
@@ -45,23 +41,45 @@ func newProgram(source string) (*program, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	right := ""
-	if query.Right != nil {
-		right = query.Right.String() // before the checker replaces parts of it
-	}
 	c := checker{}
 	if err := c.query(query, nil); err != nil {
 		return nil, err
 	}
-	code, err := compile(query)
+	code, err := gojq.Compile(query, compilerOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("the expression does not compile: %w; correct it", err)
 	}
-	p := &program{code: code, iterates: c.iterates}
-	if query.Op == gojq.OpPipe && len(query.Patterns) == 0 {
-		if p.first = leadingPath(query.Left); p.first != nil {
-			p.rest, err = newProgram(right)
+	return &program{code, c.iterates}, nil
+}
+
+// listProgram is an expression for a long list. If it begins with the path of the list,
+// as in ".a[] | .b[] | …", the list can be read a few elements at a time.
+type listProgram struct {
+	*program
+	path []pathStep // ".a[].b[]"; nil if the expression does not begin with a path
+	// one is "…", for one element, and each ".[] | …", for several at once.
+	one, each *program
+}
+
+func newListProgram(source string) (*listProgram, error) {
+	whole, err := newProgram(source)
+	if err != nil {
+		return nil, err
+	}
+	p := &listProgram{program: whole}
+	query, err := gojq.Parse(source)
+	for err == nil && query.Op == gojq.OpPipe && len(query.Patterns) == 0 {
+		path := leadingPath(query.Left)
+		if path == nil {
+			break
 		}
+		p.path, query = append(p.path, path...), query.Right
+	}
+	if p.path == nil {
+		return p, err
+	}
+	if p.one, err = newProgram(query.String()); err == nil {
+		p.each, err = newProgram(".[]|" + query.String())
 	}
 	return p, err
 }
@@ -79,12 +97,17 @@ func syntaxError(source string, err error) error {
 // meterVariable passes the meter of an evaluation to its functions.
 const meterVariable = "$__meter"
 
-func compile(query *gojq.Query) (*gojq.Code, error) {
-	options := []gojq.CompilerOption{gojq.WithVariables([]string{meterVariable})}
-	for name, f := range functions {
-		options = append(options, gojq.WithFunction(functionPrefix+name, f.arity+1, f.arity+1, f.metered))
+// compilerOptions declare the [functions].
+var compilerOptions []gojq.CompilerOption
+
+func init() {
+	for arity := 1; arity < maxParts; arity++ {
+		functions[fmt.Sprint(concat, arity)] = function{arity: arity, call: concatenate}
 	}
-	return gojq.Compile(query, options...)
+	compilerOptions = append(compilerOptions, gojq.WithVariables([]string{meterVariable}))
+	for name, f := range functions {
+		compilerOptions = append(compilerOptions, gojq.WithFunction(functionPrefix+name, f.arity+1, f.arity+1, f.metered))
+	}
 }
 
 // outputs evaluates p for an input of size bytes. It returns an error if the expression

@@ -87,7 +87,7 @@ type pricesStep struct {
 	Currency string `yaml:"currency"`
 	Divide   *int64 `yaml:"divide"`
 
-	value *program
+	value *listProgram
 }
 
 // New returns the provider that a recipe describes. An error is one line with file,
@@ -206,8 +206,8 @@ func (r *recipe) checkSteps() error {
 	if t := r.Token; t != nil {
 		if err := cmp.Or(
 			t.Step.check(r, tokenName, known),
-			r.compile("token.token", t.Token, &t.token, true),
-			r.compile("token.expires_in", t.ExpiresIn, &t.expiresIn, false),
+			compile(r, "token.token", t.Token, &t.token, newProgram),
+			r.compileIfSet("token.expires_in", t.ExpiresIn, &t.expiresIn),
 		); err != nil {
 			return err
 		}
@@ -216,8 +216,8 @@ func (r *recipe) checkSteps() error {
 	if b := r.Balance; b != nil {
 		if err := cmp.Or(
 			b.Step.check(r, "balance", known),
-			r.compile("balance.value", b.Value, &b.value, true),
-			r.compile("balance.expires", b.Expires, &b.expires, false),
+			compile(r, "balance.value", b.Value, &b.value, newProgram),
+			r.compileIfSet("balance.expires", b.Expires, &b.expires),
 			r.checkCurrency("balance", b.Currency), r.checkDivide("balance", b.Divide),
 		); err != nil {
 			return err
@@ -229,7 +229,7 @@ func (r *recipe) checkSteps() error {
 	if p := r.Prices; p != nil {
 		return cmp.Or(
 			p.Step.check(r, "prices", append(known, countryName)),
-			r.compile("prices.value", p.Value, &p.value, true),
+			compile(r, "prices.value", p.Value, &p.value, newListProgram),
 			r.checkCurrency("prices", p.Currency), r.checkDivide("prices", p.Divide),
 		)
 	}
@@ -244,23 +244,27 @@ func (a *step) check(r *recipe, path string, known []string) error {
 	}
 	return cmp.Or(
 		a.Request.check(r.section, path+".request", r.Hosts, known),
-		r.compile(path+".error", a.Error, &a.errors, false),
-		r.compile(path+".rate_limited", a.RateLimited, &a.rateLimited, false),
+		r.compileIfSet(path+".error", a.Error, &a.errors),
+		r.compileIfSet(path+".rate_limited", a.RateLimited, &a.rateLimited),
 	)
 }
 
-// compile compiles the expression at path, if there is one, into dst.
-func (r *recipe) compile(path, source string, dst **program, required bool) (err error) {
+// compile compiles the expression at path into dst.
+func compile[P any](r *recipe, path, source string, dst **P, newProgram func(string) (*P, error)) (err error) {
 	if source == "" {
-		if required {
-			return r.section.Errorf(path, "is required: the expression that reads it, such as .%s", path[strings.LastIndex(path, ".")+1:])
-		}
-		return nil
+		return r.section.Errorf(path, "is required: the expression that reads it, such as .%s", path[strings.LastIndex(path, ".")+1:])
 	}
 	if *dst, err = newProgram(source); err != nil {
 		return r.section.Errorf(path, "%s", err)
 	}
 	return nil
+}
+
+func (r *recipe) compileIfSet(path, source string, dst **program) error {
+	if source == "" {
+		return nil
+	}
+	return compile(r, path, source, dst, newProgram)
 }
 
 func (r *recipe) checkCurrency(path, currency string) error {

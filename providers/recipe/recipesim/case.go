@@ -178,10 +178,10 @@ func (r *recipe) open() simulate.Account {
 	s := &Server{recipe: r, values: r.values()}
 	a := simulate.Account{
 		Config: r.config(s.values, "refresh_interval: $interval, max_age: $max_age"),
-		Hosts:  map[string]http.Handler{"": s.host("")},
+		Hosts:  map[string]http.Handler{"": s.Host("")},
 	}
 	for name := range r.Hosts {
-		a.Hosts[name] = s.host(name)
+		a.Hosts[name] = s.Host(name)
 	}
 	if r.Token != nil {
 		a.ExpireTokens = s.ExpireTokens

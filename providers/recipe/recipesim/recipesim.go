@@ -16,6 +16,8 @@ import (
 	"sync"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/balance-exporter/balance_exporter/providers/recipe/recipes"
 )
 
 // recipe is what the simulator needs of a recipe.
@@ -104,6 +106,20 @@ type Server struct {
 	issued int // tokens
 }
 
+// NewServer returns the API of a recipe that comes with the exporter, for an account with
+// these settings and secrets.
+func NewServer(name string, values map[string]string) *Server {
+	text, err := recipes.Files.ReadFile(name + ".yml")
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	r, err := parse(text)
+	if err != nil {
+		panic(name + ": " + err.Error())
+	}
+	return &Server{recipe: r, values: values}
+}
+
 // token returns the current token.
 func (s *Server) token() string { return fmt.Sprintf("Tk%d+/=canary-token", s.issued) }
 
@@ -114,8 +130,8 @@ func (s *Server) ExpireTokens() {
 	s.issued++
 }
 
-// host returns the handler for one of the recipe's hosts; "" is the base URL.
-func (s *Server) host(name string) http.Handler {
+// Host returns the handler for one of the recipe's hosts; "" is the base URL.
+func (s *Server) Host(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
