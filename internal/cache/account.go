@@ -93,7 +93,9 @@ func (a *account) name() snapshot.Name { return snapshot.Name{Provider: a.Provid
 // open restores the account from the store, and continues the counters of the
 // account that it replaces, if any.
 func (a *account) open(before *account) {
-	if err := a.Gate.Load(a.ctx); err != nil {
+	// A shared store reports that it is out of reach, and catchUp loads what it has.
+	shared := a.cache.opts.Store.Shared()
+	if err := a.Gate.Load(a.ctx); err != nil && !shared {
 		_ = level.Warn(a.logger).Log("msg", "starting without the stored quota of the account", "err", err)
 	}
 	if before != nil {
@@ -111,7 +113,7 @@ func (a *account) open(before *account) {
 	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot, version uint64) {
 		stored[key] = storedSnapshot{s, version}
 	})
-	if err != nil {
+	if err != nil && !shared {
 		_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
 	}
 	a.mu.Lock()

@@ -603,7 +603,11 @@ func TestRedisSentinel(t *testing.T) {
 	want := quota.Account{FullAt: statetest.Start, BlockedUntil: statetest.Start.Add(time.Hour), Cause: quota.CauseRateLimited}
 	statetest.SetQuota(t, s, "a", want)
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": statetest.Balance(1)})
-	require.NoError(t, master.Wait(t.Context(), 1, patience).Err())
+	record := master.Get(t.Context(), "balance_exporter:quota:a").Val()
+	require.NotEmpty(t, record)
+	require.Eventually(t, func() bool { // replication is asynchronous
+		return replica.Get(t.Context(), "balance_exporter:quota:a").Val() == record && replica.HLen(t.Context(), "balance_exporter:snapshots:a").Val() == 1
+	}, patience, 5*time.Millisecond)
 	master.kill()
 	var got quota.Account
 	require.Eventually(t, func() bool {
