@@ -38,13 +38,14 @@ type account struct {
 // configure checks each account's own part of the configuration, whose other faults
 // are in err. It returns the accounts with warnings, one line each.
 func configure(file *config.File, err error) ([]account, []string, error) {
-	faults := []error{err}
+	faults, faulty := []error{err}, err != nil
 	accounts := make([]account, len(file.Accounts))
 	first := map[string]string{} // name of the first account, by remote account
 	for i, c := range file.Accounts {
 		provider, _ := all.Lookup(c.Provider)
 		checked, err := provider.Configure(c.Section)
-		if faults = append(faults, err); config.Join(faults...) != nil {
+		faulty = faulty || err != nil
+		if faults = append(faults, err); faulty {
 			continue // the rest needs valid accounts
 		}
 		a := account{Account: c, checked: checked}
