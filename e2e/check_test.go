@@ -16,6 +16,7 @@ func TestExamplesPassTheToolsChecks(t *testing.T) {
 	for name, command := range map[string][]string{
 		"rules":                   {"promtool", "check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"},
 		"unit tests of the rules": {"promtool", "test", "rules", "alerts_test.yml"},
+		"unit tests over weeks":   {"promtool", "test", "rules", "alerts_weeks_test.yml"},
 		"configuration":           {"promtool", "check", "config", "--lint=all", "--lint-fatal", "prometheus.yml"},
 		"compose's configuration": {"promtool", "check", "config", "--syntax-only", "compose/prometheus.yml"},
 		"Alertmanager":            {"amtool", "check-config", "alertmanager.yml"},

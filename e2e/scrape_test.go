@@ -92,7 +92,7 @@ func TestOutageNeitherDropsTheSeriesNorFlapsTheAlert(t *testing.T) {
 	e, _ := startConfigured(t, "accounts:\n"+sim.account("messaging",
 		"balance: {refresh_interval: 1s, max_age: 6m, low_threshold: 500}", "prices: {enabled: false}", "timeout: 2s"))
 	rules := readRules(t)
-	rules.every(t, "3s")
+	rules.every("3s")
 	low := rules.alert(t, "BalanceLow")
 	low.For, low.KeepFiringFor = "6s", ""
 	prom := startPrometheus(t, prometheusConfig{
@@ -129,7 +129,7 @@ func TestOutageNeitherDropsTheSeriesNorFlapsTheAlert(t *testing.T) {
 	prom.mustBe(0, `count_over_time(up`+over+`) - on () count_over_time(account_balance`+over+`)`)
 	prom.mustBe(0, `max_over_time(account_balance`+over+`) - 432.10`)
 	prom.mustBe(0, `min_over_time(account_balance`+over+`) - 431.05`)
-	prom.mustBe(0, `count_over_time(account:account_balance:live`+over+`)
+	prom.mustBe(0, `count_over_time(account:balance:held`+over+`)
 		- on () count_over_time(ALERTS{alertname="BalanceLow", alertstate="firing"}`+over+`)`)
 	assert.Equal(t, []string{"firing"}, statuses(hook.about("BalanceLow", "messaging")), "no flapping")
 

@@ -49,11 +49,12 @@ func Network() *simulate.Network {
 	sms := eightxeightsim.New(eightxeightsim.Options{
 		Accounts: []eightxeightsim.Account{{
 			ID: "0f0e0d0c-0000-4000-8000-000000000001", APIKey: "demo-key-of-messaging", Currency: "USD",
-			// The balance falls below the threshold of 500 after about two minutes, and
-			// is topped up a little more than two minutes later.
+			// The balance falls below the threshold of 500 after 90 seconds, is topped up
+			// 200 seconds later, and is low again ten minutes after that: examples/alerts.yml
+			// reports it within five minutes, and resolves it in between.
 			Balance: eightxeightsim.Traffic{
-				Start: start, Opening: 560, Spend: 0.5, Day: 10 * time.Minute,
-				Low: 430, TopUp: 400,
+				Start: start, Opening: 545, Spend: 0.5, Day: time.Minute,
+				Low: 400, TopUp: 400,
 			},
 			Prices: eightxeightsim.DemoPrices(1, "USD"),
 		}, {
