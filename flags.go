@@ -29,6 +29,7 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("config.check", "Validate the configuration, print the requests per hour that it plans, and exit. Sends nothing.").BoolVar(&o.ConfigCheck)
 	app.Flag("demo", "Serve from simulators of all providers in this process. Needs no configuration, credentials or network.").BoolVar(&o.Demo)
 	app.Flag("once", "Refresh every source once, print the metrics, and exit; with 1 if any source failed.").BoolVar(&o.Once)
+	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1. For images without a shell.").BoolVar(&o.HealthCheck)
 	app.Flag("state.url", "Where snapshots and quota state are persisted: memory: or sqlite:PATH.").Default("memory:").StringVar(&o.StateURL)
 	app.Flag("scrape.timeout-offset", "Offset to subtract from the scrape timeout that Prometheus sends.").Default("500ms").DurationVar(&o.TimeoutOffset)
 	app.Flag("scrape.max-wait", "Longest wait of a scrape for refreshes when it has something to serve, and for subscribers always.").Default("2s").DurationVar(&o.MaxWait)
