@@ -33,10 +33,11 @@ bench:
 # Files that are made from others.
 generate:
 	$(GO) test ./collector -run TestDocumentation -update
-	$(GO) test ./examples -run TestPrometheusRuleIsAlertsYML -update
+	cd e2e/chart && $(GO) test . -run TestExamples -update
 
 e2e:
 	cd e2e && $(GO) test -timeout 30m ./...
+	cd e2e/chart && $(GO) test ./...
 
 soak:
 	$(GO) test -tags soak -run TestSoak -timeout 30m -v ./internal/exporter

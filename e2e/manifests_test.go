@@ -133,9 +133,11 @@ func TestKubernetesManifests(t *testing.T) {
 // Compose's own loader takes the file.
 func TestComposeFile(t *testing.T) {
 	t.Parallel()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(examples, "compose.yaml")}, cli.WithName("balance_exporter"))
+	options, err := cli.NewProjectOptions([]string{filepath.Join(examples, "compose.yaml")}, cli.WithName("balance_exporter"),
+		cli.WithEnvFiles(), cli.WithDotEnv)
 	require.NoError(t, err)
 	project, err := options.LoadProject(t.Context())
 	require.NoError(t, err)
-	assert.Contains(t, project.ServiceNames(), "balance-exporter")
+	require.Contains(t, project.ServiceNames(), "balance-exporter")
+	assert.Regexp(t, `^ghcr\.io/balance-exporter/balance_exporter:v[0-9.]+$`, project.Services["balance-exporter"].Image)
 }
