@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/version"
@@ -13,11 +14,30 @@ import (
 
 const defaultAddress = ":10062"
 
+// stampVersion takes version and date from what Go records in the binary (go install,
+// go build in a checkout) unless the linker has set them. Go's own fallback is only for
+// the revision.
+func stampVersion() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	if version.Version == "" && info.Main.Version != "(devel)" {
+		version.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" && version.BuildDate == "" {
+			version.BuildDate = s.Value
+		}
+	}
+}
+
 // parseFlags parses the command line. Every flag can also be set in the environment,
 // as BALANCE_EXPORTER_ and its name in capitals. Help and version go to out, and
 // exit is called after them.
 func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options, error) {
 	var o exporter.Options
+	stampVersion()
 	app := kingpin.New("balance_exporter", "Prometheus exporter for balances and rates of prepaid telecom accounts.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h')
