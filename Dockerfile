@@ -4,16 +4,9 @@
 #   --build-arg BRANCH=$(git rev-parse --abbrev-ref HEAD) \
 #   --build-arg BUILD_USER=$(id -un) \
 #   --build-arg BUILD_DATE=$(date -u +%Y%m%d-%H:%M:%S) .
-#
-# BINARY=prebuilt takes the binary from $TARGETPLATFORM/ in the build context instead of
-# compiling it; releases use this, so that image and archives have the same binary.
-ARG BINARY=built
 
 # The builder runs on the build platform and cross-compiles for the target platform.
-FROM --platform=$BUILDPLATFORM golang:1.26 AS base
-RUN mkdir -p /out/state
-
-FROM base AS built
+FROM --platform=$BUILDPLATFORM golang:1.26 AS builder
 WORKDIR /src
 
 # Modules first, because they change less often than the source.
@@ -29,20 +22,15 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /out/b
     -X github.com/prometheus/common/version.Revision=$REVISION \
     -X github.com/prometheus/common/version.Branch=$BRANCH \
     -X github.com/prometheus/common/version.BuildUser=$BUILD_USER \
-    -X github.com/prometheus/common/version.BuildDate=$BUILD_DATE" .
-
-FROM base AS prebuilt
-ARG TARGETPLATFORM
-COPY $TARGETPLATFORM/balance_exporter /out/balance_exporter
-
-FROM $BINARY AS binary
+    -X github.com/prometheus/common/version.BuildDate=$BUILD_DATE" . \
+ && mkdir /out/state
 
 FROM scratch
 ARG VERSION=unknown REVISION=unknown
-COPY --from=base /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=binary /out/balance_exporter /balance_exporter
+COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=builder /out/balance_exporter /balance_exporter
 # The volume gets its owner from this directory.
-COPY --from=base --chown=65532:65532 /out/state /var/lib/balance_exporter
+COPY --from=builder --chown=65532:65532 /out/state /var/lib/balance_exporter
 USER 65532:65532
 VOLUME /var/lib/balance_exporter
 EXPOSE 10062
