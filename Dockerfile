@@ -26,6 +26,7 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /out/b
  && mkdir /out/state
 
 FROM scratch
+ARG VERSION=unknown REVISION=unknown
 COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=builder /out/balance_exporter /balance_exporter
 # The volume gets its owner from this directory.
@@ -33,4 +34,13 @@ COPY --from=builder --chown=65532:65532 /out/state /var/lib/balance_exporter
 USER 65532:65532
 VOLUME /var/lib/balance_exporter
 EXPOSE 10062
+# Uses BALANCE_EXPORTER_WEB_LISTEN_ADDRESS if the container sets it.
+HEALTHCHECK --interval=30s --timeout=10s CMD ["/balance_exporter", "--healthcheck"]
+LABEL org.opencontainers.image.title="balance_exporter" \
+    org.opencontainers.image.description="Prometheus exporter for balances and rates of prepaid telecom accounts" \
+    org.opencontainers.image.source="https://github.com/balance-exporter/balance_exporter" \
+    org.opencontainers.image.documentation="https://github.com/balance-exporter/balance_exporter#readme" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION"
 ENTRYPOINT ["/balance_exporter"]

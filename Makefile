@@ -2,13 +2,19 @@
 GO ?= go
 GOLANGCI_LINT_VERSION = v2.15.0
 FUZZTIME ?= 5s
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+VERSION_PACKAGE = github.com/prometheus/common/version
+LDFLAGS = -X $(VERSION_PACKAGE).Version=$(VERSION) \
+	-X $(VERSION_PACKAGE).Revision=$(shell git rev-parse HEAD 2>/dev/null) \
+	-X $(VERSION_PACKAGE).Branch=$(shell git rev-parse --abbrev-ref HEAD 2>/dev/null) \
+	-X $(VERSION_PACKAGE).BuildDate=$(shell git log -1 --format=%cI 2>/dev/null)
 
 .PHONY: all build test race long lint fuzz bench generate rules e2e soak image clean
 
 all: lint test build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o balance_exporter .
+	CGO_ENABLED=0 $(GO) build -trimpath -o balance_exporter -ldflags "$(LDFLAGS)" .
 
 test:
 	$(GO) test ./...
@@ -33,10 +39,11 @@ bench:
 # Files that are made from others.
 generate:
 	$(GO) test ./collector -run TestDocumentation -update
-	$(GO) test ./examples -run TestPrometheusRuleIsAlertsYML -update
+	cd e2e/chart && $(GO) test . -run TestExamples -update
 
 e2e:
 	cd e2e && $(GO) test -timeout 30m ./...
+	cd e2e/chart && $(GO) test ./...
 
 soak:
 	$(GO) test -tags soak -run TestSoak -timeout 30m -v ./internal/exporter

@@ -8,27 +8,26 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/exporter"
 )
 
-// parseFlags parses the command line. Every flag can also be set in the environment,
-// as BALANCE_EXPORTER_ and its name in capitals. Help and version go to out, and
-// exit is called after them.
+// parseFlags parses the command line and the environment: BALANCE_EXPORTER_ and the name
+// of a flag in capitals. Help and version go to out, and exit is called after them.
 func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options, error) {
 	var o exporter.Options
 	app := kingpin.New("balance_exporter", "Prometheus exporter for balances and rates of prepaid telecom accounts.")
 	app.DefaultEnvars()
 	app.HelpFlag.Short('h')
-	app.Version(version.Print("balance_exporter"))
+	app.Version(exporter.Version())
 	app.UsageWriter(out).ErrorWriter(out).Terminate(exit)
 	app.Flag("config.file", "Configuration file with the accounts.").Default("balance_exporter.yml").StringVar(&o.ConfigFile)
 	app.Flag("config.check", "Validate the configuration, print the requests per hour that it plans, and exit. Sends nothing.").BoolVar(&o.ConfigCheck)
 	app.Flag("demo", "Serve from simulators of all providers in this process. Needs no configuration, credentials or network.").BoolVar(&o.Demo)
 	app.Flag("once", "Refresh every source once, print the metrics, and exit; with 1 if any source failed.").BoolVar(&o.Once)
+	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1. For images without a shell.").BoolVar(&o.HealthCheck)
 	app.Flag("state.url", "Where snapshots and quota state are persisted: memory:, sqlite:PATH, or for several replicas redis://[USER@]HOST:PORT[/DB], rediss://... or redis-sentinel://[USER@]HOST:PORT[,HOST:PORT...]/MASTER[/DB].").Default("memory:").StringVar(&o.StateURL)
 	app.Flag("state.password-file", "File with the password of the Redis user.").StringVar(&o.StatePasswordFile)
 	app.Flag("state.prefix", "Prefix of every Redis key.").Default("balance_exporter:").StringVar(&o.StatePrefix)

@@ -248,7 +248,7 @@ func TestHelpAndVersion(t *testing.T) {
 	code, stdout, _ := program(t, "--help")
 	assert.Equal(t, 0, code)
 	for _, flag := range []string{
-		"--config.file", "config.check", "demo", "once", "--state.url", "--scrape.timeout-offset", "--scrape.max-wait",
+		"--config.file", "config.check", "demo", "once", "healthcheck", "--state.url", "--scrape.timeout-offset", "--scrape.max-wait",
 		"--web.listen-address", "--web.config.file", "web.systemd-socket", "--web.telemetry-path", "--log.level", "--log.format",
 		"BALANCE_EXPORTER_CONFIG_FILE", ":10062",
 	} {

@@ -2,6 +2,7 @@ package collector_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -179,12 +180,21 @@ func TestFamilyOfAGroup(t *testing.T) {
 	assert.Nil(t, collector.NewFamily("sms_price", groups(now)[0]))
 }
 
-// docs/metrics.md is made from the table; go test ./collector -update writes it.
+// docs/metrics.md and docs/metrics.json are made from the table; go test ./collector
+// -update writes them.
 func TestDocumentation(t *testing.T) {
 	var doc strings.Builder
 	doc.WriteString("# Metrics\n\nGenerated from the table in `collector/` by `go test ./collector -update`; do not edit.\n\n")
 	doc.WriteString("Counters start at 0 with the process. Values of providers are exposed as they were sent: never converted or rounded. Only `fleet_balance` and `fleet_allowance` are sums, and these are exact.\n")
 	doc.WriteString("In addition there are `balance_exporter_build_info`, `go_*` (without memstats), `process_*` and `promhttp_*` as usual.\n")
+	type metric struct {
+		Name   string   `json:"name"`
+		Type   string   `json:"type"`
+		Labels []string `json:"labels"`
+		Help   string   `json:"help"`
+		Series string   `json:"series"`
+	}
+	var metrics []metric
 	for _, f := range collector.Families() {
 		kind := "gauge"
 		switch f.Type {
@@ -198,8 +208,12 @@ func TestDocumentation(t *testing.T) {
 			labels = "`" + strings.Join(f.Labels, "`, `") + "`"
 		}
 		fmt.Fprintf(&doc, "\n## `%s`\n\n%s\n\n| type | labels | series |\n|---|---|---|\n| %s | %s | %s |\n", f.Name, f.Help, kind, labels, f.Series)
+		metrics = append(metrics, metric{f.Name, kind, append([]string{}, f.Labels...), f.Help, f.Series})
 	}
 	golden(t, filepath.Join("..", "docs", "metrics.md"), doc.String())
+	table, err := json.MarshalIndent(map[string]any{"metrics": metrics}, "", "  ")
+	require.NoError(t, err)
+	golden(t, filepath.Join("..", "docs", "metrics.json"), string(table)+"\n")
 }
 
 func golden(t *testing.T, path, got string) {

@@ -188,10 +188,12 @@ func TestComposeFile(t *testing.T) {
 		"compose.yaml":    {"balance-exporter"},
 		"compose-ha.yaml": {"balance-exporter-1", "balance-exporter-2", "valkey", "prometheus"},
 	} {
-		options, err := cli.NewProjectOptions([]string{filepath.Join(examples, file)}, cli.WithName("balance_exporter"))
+		options, err := cli.NewProjectOptions([]string{filepath.Join(examples, file)}, cli.WithName("balance_exporter"),
+			cli.WithEnvFiles(), cli.WithDotEnv)
 		require.NoError(t, err)
 		project, err := options.LoadProject(t.Context())
 		require.NoError(t, err)
 		assert.Subset(t, project.ServiceNames(), services)
+		assert.Regexp(t, `^ghcr\.io/balance-exporter/balance_exporter:v[0-9.]+$`, project.Services[services[0]].Image)
 	}
 }

@@ -56,7 +56,7 @@ func TestReplicaIsKilled(t *testing.T) {
 	}
 	one, other := replica(), replica()
 	rules := readRules(t)
-	rules.every(t, "5s")
+	rules.every("5s")
 	prom := startPrometheus(t, prometheusConfig{
 		main: fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 5s}

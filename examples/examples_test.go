@@ -1,15 +1,11 @@
 // Package examples_test checks that the examples follow the conventions and match each other.
-//
-// The rules for the Prometheus operator are generated from alerts.yml:
-//
-//	go test ./examples -run TestPrometheusRuleIsAlertsYML -update
+// The manifests of kubernetes/ are rendered and tested in e2e/chart.
 package examples_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,14 +21,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var update = flag.Bool("update", false, "write kubernetes/prometheusrule.yaml instead of comparing it")
-
 const (
-	alertsFile         = "alerts.yml"
-	dashboardFile      = "grafana-dashboard.json"
-	prometheusRuleFile = "kubernetes/prometheusrule.yaml"
-	runbookFile        = "../docs/runbook.md"
-	runbookURL         = "https://github.com/balance-exporter/balance_exporter/blob/main/docs/runbook.md#"
+	alertsFile     = "alerts.yml"
+	alertTestsFile = "alerts_test.yml"
+	dashboardFile  = "grafana-dashboard.json"
+	runbookFile    = "../docs/runbook.md"
+	runbookURL     = "https://github.com/balance-exporter/balance_exporter/blob/main/docs/runbook.md#"
 )
 
 // contract lists the series that rules, dashboard and runbook may use: those of the
@@ -149,53 +143,6 @@ func read(t *testing.T, name string) []byte {
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return b
-}
-
-func TestPrometheusRuleIsAlertsYML(t *testing.T) {
-	want := prometheusRule(t)
-	if *update {
-		require.NoError(t, os.WriteFile(prometheusRuleFile, want, 0o644))
-	}
-	got := read(t, prometheusRuleFile)
-	assert.Equal(t, string(want), string(got), "run: go test ./examples -run TestPrometheusRuleIsAlertsYML -update")
-
-	// Only the indentation differs: both files parse to the same rules.
-	var object struct {
-		APIVersion string         `yaml:"apiVersion"`
-		Kind       string         `yaml:"kind"`
-		Metadata   map[string]any `yaml:"metadata"`
-		Spec       ruleFile       `yaml:"spec"`
-	}
-	require.NoError(t, yaml.Unmarshal(got, &object))
-	assert.Equal(t, "monitoring.coreos.com/v1", object.APIVersion)
-	assert.Equal(t, "PrometheusRule", object.Kind)
-	assert.Equal(t, readAlerts(t), object.Spec)
-}
-
-// prometheusRule returns the manifest for the Prometheus operator, comments included.
-func prometheusRule(t *testing.T) []byte {
-	t.Helper()
-	_, rules, found := strings.Cut(string(read(t, alertsFile)), "\ngroups:\n")
-	require.True(t, found, "alerts.yml has no line `groups:`")
-
-	var b bytes.Buffer
-	b.WriteString(`# Made from ../alerts.yml, do not edit:
-# go test ./examples -run TestPrometheusRuleIsAlertsYML -update
-apiVersion: monitoring.coreos.com/v1
-kind: PrometheusRule
-metadata:
-  name: balance-exporter
-  labels: {app.kubernetes.io/name: balance-exporter}
-spec:
-  groups:
-`)
-	for line := range strings.Lines(rules) {
-		if strings.TrimSpace(line) != "" {
-			b.WriteString("  ")
-		}
-		b.WriteString(line)
-	}
-	return b.Bytes()
 }
 
 func TestAlertsFollowTheConventions(t *testing.T) {

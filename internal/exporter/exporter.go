@@ -42,6 +42,7 @@ type Options struct {
 	ConfigCheck bool
 	Demo        bool
 	Once        bool
+	HealthCheck bool
 
 	StateURL          string
 	StatePasswordFile string // empty for none
@@ -61,6 +62,9 @@ type Options struct {
 // it load the configuration again. Metrics of --once and the plan of --config.check
 // go to stdout, logs and messages for a person to stderr.
 func Run(ctx context.Context, opts Options, reload <-chan os.Signal, stdout, stderr io.Writer) error {
+	if opts.HealthCheck {
+		return HealthCheck(ctx, *opts.Web.WebListenAddresses)
+	}
 	if err := server.CheckPath(opts.TelemetryPath); err != nil {
 		return fmt.Errorf("--web.telemetry-path %q: %w", opts.TelemetryPath, err)
 	}
