@@ -46,12 +46,6 @@ var mayBeEmpty = map[string]string{
 	"alert BalanceSubscriberMoneyLow":                             "its cases are in alerts_weeks_test.yml",
 	"alert BalanceSubscriberAllowanceLow":                         "its cases are in alerts_weeks_test.yml",
 
-	// Until the demo has fleet_low_* series.
-	"panel Low subscribers A":              "the fleet has no low_thresholds",
-	"panel Low subscribers B":              "the fleet has no low_thresholds",
-	"record account:fleet_low:held map[]":  "the fleet has no low_thresholds",
-	"record account:fleet_low:share map[]": "the fleet has no low_thresholds",
-
 	"panel Wallets and expiry B": "no provider of the demo says when credit lapses",
 }
 

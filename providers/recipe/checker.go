@@ -2,7 +2,6 @@ package recipe
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -279,15 +278,4 @@ func (c *patternCache) get(source string) (*regexp.Regexp, error) {
 	}
 	c.compiled.Store(source, re)
 	return re, nil
-}
-
-// allowed returns the names of the functions that an expression may use.
-func allowed() []string {
-	names := slices.Collect(maps.Keys(native))
-	for name := range functions {
-		if !strings.HasPrefix(name, "_") {
-			names = append(names, name)
-		}
-	}
-	return slices.Sorted(slices.Values(names))
 }

@@ -258,11 +258,10 @@ func (l *priceList) row(output any) {
 		Direction: providers.Direction(text("direction")),
 	}
 	var ok bool
-	switch country := text("country"); {
-	case country == "":
+	if country := text("country"); country == "" {
 		p.Country = l.country
 		complete = complete && (l.country != "" || p.MCC != "") // an mcc names the country, too
-	default:
+	} else {
 		p.Country, ok = kit.Country(country)
 		complete = complete && ok
 	}
