@@ -37,6 +37,13 @@ type shared struct {
 	published []state.Outcome
 }
 
+// claimed returns the number of claims.
+func (s *shared) claimed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims
+}
+
 func (s *shared) Claim(_ context.Context, _ string, _ bool, sources []state.Source) ([]state.Claim, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +85,7 @@ func TestSourceHeldByAnotherProcess(t *testing.T) {
 		start := time.Now()
 		scrape(t, c)
 		assert.Equal(t, 9500*time.Millisecond, time.Since(start), "there is nothing to serve yet")
-		assert.Equal(t, 2, store.claims, "claimed again after Retry")
+		assert.Equal(t, 2, store.claimed(), "claimed again after Retry")
 		assert.Zero(t, src.times())
 		assert.Zero(t, source(c, providers.KindBalance).Refreshes)
 		held = false
@@ -173,7 +180,7 @@ func TestSourceSharedByAnotherProcess(t *testing.T) {
 		assert.True(t, source(c, providers.KindBalance).Up)
 		time.Sleep(49 * time.Second)
 		scrape(t, c)
-		assert.Equal(t, 1, store.claims, "due when the other process has made it due")
+		assert.Equal(t, 1, store.claimed(), "due when the other process has made it due")
 		assert.Zero(t, src.times())
 		assert.Empty(t, store.published)
 	})
@@ -242,7 +249,7 @@ func TestSourceThatSendsNothingIsNotClaimed(t *testing.T) {
 		c := newCache(t, store, account(store, "a", "", file))
 		scrape(t, c)
 		assert.Equal(t, []float64{1}, amounts(c))
-		assert.Zero(t, store.claims)
+		assert.Zero(t, store.claimed())
 		assert.Empty(t, store.published)
 	})
 }
@@ -272,7 +279,7 @@ func TestNoAnswerToAClaimMakesALoop(t *testing.T) {
 					scrape(t, c)
 					time.Sleep(time.Second)
 				}
-				assert.InDelta(t, tt.claims, store.claims, 1, "one try per scrape, or ten per second for what is held")
+				assert.InDelta(t, tt.claims, store.claimed(), 1, "one try per scrape, or ten per second for what is held")
 			})
 		})
 	}
@@ -296,7 +303,7 @@ func TestStoreOutOfReach(t *testing.T) {
 		scrape(t, c)
 		assert.Zero(t, time.Since(start), "the last value is served at once")
 		assert.Equal(t, []float64{1}, amounts(c))
-		assert.Equal(t, 2, store.claims, "one try per scrape")
+		assert.Equal(t, 2, store.claimed(), "one try per scrape")
 		s := source(c, providers.KindBalance)
 		assert.True(t, s.Up, "nothing has failed")
 		assert.Empty(t, s.Failures)
