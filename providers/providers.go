@@ -142,8 +142,8 @@ type Call struct {
 	Path string
 	// Query is the encoded query without the question mark; may be empty.
 	Query string
-	// Header replaces the default header lines. Lines that the account sets under
-	// `headers` replace those of Header, and Authorize replaces both.
+	// Header replaces the default header lines and those that the account sets under
+	// `headers`. Authorize replaces all of them.
 	Header http.Header
 	// Authorize, if not nil, returns the header lines with the credentials. It
 	// is called after the wait for the quota, right before the request is sent:

@@ -219,8 +219,8 @@ func (w *replicas) unsettle(d time.Duration) {
 }
 
 // flush loses all that is stored. A cool-down is lost with it if no replica that has
-// seen it is scraped before another one sends; TestCoolDownSurvivesALossOfTheStore has
-// the case in which one is.
+// seen it is scraped before another one sends; gate.TestLostRecordIsRestored has the
+// case in which one is.
 func (w *replicas) flush() {
 	w.store.redis.FlushAll()
 	for _, a := range w.accounts {
