@@ -191,7 +191,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	page := pager(t, ctx)
 	demo, still := startDemo(t), startStill(t)
 	empty := page(startDemo(t).url("/"), looks[0])
-	assert.Contains(t, empty.text, "4 not read yet", "before the first scrape")
+	assert.Contains(t, empty.text, "6 not read yet", "before the first scrape")
 
 	demo.readFleet(t)
 	backgrounds := map[string]string{}
@@ -200,7 +200,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 		backgrounds[l.name] = s.background
 		for _, text := range []string{
 			"balance_exporter", "demo", "messaging", "invoiced", "partner", "fleet", "8x8", "yeastar", "flolive",
-			"not_found", "4 accounts", "1 degraded", "postpaid", "Metrics", "Documentation",
+			"not_found", "6 accounts", "1 degraded", "postpaid", "Metrics", "Documentation",
 		} {
 			assert.Contains(t, s.text, text, l.name)
 		}
