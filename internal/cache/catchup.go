@@ -8,9 +8,9 @@ import (
 )
 
 // catchUp takes over what other processes have learned since the last scrape: the
-// quota record, and the snapshots of all sources that are due here. A newer one exists
-// of no other source, because nobody may fetch it. Workers wait for it, so that a
-// scrape serves the newest values even if the quota lets few sources be fetched.
+// quota record, and the snapshots of all sources that are due here. No other source has
+// a newer snapshot, because no process may fetch it before it is due. Workers wait, so
+// that a scrape serves the newest values even if the quota lets few sources be fetched.
 func (a *account) catchUp() {
 	a.mu.Lock()
 	a.catchUps++

@@ -51,7 +51,7 @@ func Network() *simulate.Network {
 			ID: "0f0e0d0c-0000-4000-8000-000000000001", APIKey: "demo-key-of-messaging", Currency: "USD",
 			// The balance falls below the threshold of 500 after 90 seconds, is topped up
 			// 200 seconds later, and is low again ten minutes after that: examples/alerts.yml
-			// reports it within five minutes, and resolves it in between.
+			// fires within five minutes, and resolves between two dips.
 			Balance: eightxeightsim.Traffic{
 				Start: start, Opening: 545, Spend: 0.5, Day: time.Minute,
 				Low: 400, TopUp: 400,

@@ -103,7 +103,7 @@ func TestOverview(t *testing.T) {
 		assert.NotContains(t, found, "sound")
 		assert.NotContains(t, found, "reloads")
 		assert.Contains(t, text(do(h, http.MethodGet, "/?q=auth&show=cooling_down", "").Body.String()), "failing cooling down")
-		assert.Contains(t, text(do(h, http.MethodGet, "/?q=nobody", "").Body.String()), "No account matches.")
+		assert.Contains(t, text(do(h, http.MethodGet, "/?q=absent", "").Body.String()), "No account matches.")
 		w = do(h, http.MethodGet, "/?show=high", "")
 		assert.Equal(t, http.StatusBadRequest, w.Code)
 		assert.Contains(t, w.Body.String(), "unknown state \"high\" in show: expected one of empty, low,")

@@ -226,7 +226,7 @@ func TestRedisPassword(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("right-password\n"), 0o600))
 	requireRecovery(t, s)
 	require.NoError(t, server.Do(t.Context(), "AUTH", "right-password").Err())
-	named := openURL(t, "redis://nobody@"+server.address, state.Options{})
+	named := openURL(t, "redis://user@"+server.address, state.Options{})
 	require.ErrorContains(t, named.Ready(t.Context()), "the user in --state.url needs --state.password-file")
 }
 
@@ -388,7 +388,7 @@ func TestRedisIsAReplica(t *testing.T) {
 	requireRecovery(t, s)
 }
 
-// proxy passes connections on to a server, until it is told otherwise.
+// proxy passes connections on to a server. delay, drop and its methods disturb them.
 type proxy struct {
 	address string
 	mu      sync.Mutex

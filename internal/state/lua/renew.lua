@@ -11,7 +11,7 @@ for i = 4, #ARGV, 3 do
   local first, till, owner = string.match(redis.call('HGET', KEYS[2], field) or '', '^(%d+) (%d+) (.*)$')
   local mine = owner == ARGV[1] and tonumber(first) <= tonumber(token)
   if not mine and (not owner or owner ~= ARGV[1] and tonumber(till) <= now) then
-    -- The server has lost the lease, or nobody has taken it since it expired.
+    -- The server has lost the lease, or no process has taken it since it expired.
     local record = not whole and redis.call('HGET', KEYS[1], key)
     first, mine = token, not record or (tonumber(string.sub(record, 1, 16)) or 0) < tonumber(token)
   end
