@@ -32,6 +32,11 @@ func (f Family) shows(g *snapshot.Group) bool {
 	return f.Kind == g.Part.Kind && f.Fleet == (g.Totals != nil)
 }
 
+// counters returns a vector that counts by the family's labels.
+func (f Family) counters() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.Name, Help: f.Help}, f.Labels)
+}
+
 // row is a family with the function that emits it from a T.
 type row[T any] struct {
 	Family

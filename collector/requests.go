@@ -30,9 +30,7 @@ type Requests struct {
 // NewRequests returns a collector that has counted nothing.
 func NewRequests() *Requests {
 	r := &Requests{
-		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: requestsFamily.Name, Help: requestsFamily.Help,
-		}, requestsFamily.Labels),
+		total: requestsFamily.counters(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: durationFamily.Name, Help: durationFamily.Help, Buckets: prometheus.DefBuckets,
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,

@@ -43,12 +43,8 @@ type State struct {
 // NewState returns a collector without operations: the state is up until one fails.
 func NewState() *State {
 	s := &State{
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: stateErrorsFamily.Name, Help: stateErrorsFamily.Help,
-		}, stateErrorsFamily.Labels),
-		claims: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: claimsFamily.Name, Help: claimsFamily.Help,
-		}, claimsFamily.Labels),
+		errors: stateErrorsFamily.counters(),
+		claims: claimsFamily.counters(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: stateDurationFamily.Name, Help: stateDurationFamily.Help,
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .5, 1},

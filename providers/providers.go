@@ -110,6 +110,11 @@ func (p Part) IsLow(b SubscriberBalance) bool {
 	return ok && b.Value < threshold
 }
 
+// IsLowBalance reports whether b is below LowThreshold.
+func (p Part) IsLowBalance(b Balance) bool {
+	return p.LowThreshold != nil && b.Amount < *p.LowThreshold
+}
+
 // Env is what an account gets from the exporter.
 type Env struct {
 	// Account is the configured name: the label `account`.

@@ -70,7 +70,7 @@ func lowAmong(names []string, accounts []snapshot.Account) (low []string) {
 		}
 		for _, s := range a.Sources {
 			for _, b := range s.Balances {
-				if t := s.Part.LowThreshold; t != nil && b.Amount < *t {
+				if s.Part.IsLowBalance(b) {
 					low = append(low, fmt.Sprintf("%s (%v %s)", name, b.Amount, b.Currency))
 				}
 			}

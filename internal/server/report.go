@@ -219,9 +219,9 @@ func balanceOf(b providers.Balance, s snapshot.Source) balanceReport {
 	floor := 0.0
 	if t := s.Part.LowThreshold; t != nil {
 		floor = min(floor, *t)
-		if b.Amount < *t {
-			out.State = stateLow
-		}
+	}
+	if s.Part.IsLowBalance(b) {
+		out.State = stateLow
 	}
 	if b.Amount <= floor {
 		out.State = stateEmpty

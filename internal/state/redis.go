@@ -103,7 +103,7 @@ func (c *serverClock) learn(at time.Time) {
 func openRedis(server *server, opts Options) *redisStore {
 	address := strings.Join(server.addresses, ",")
 	s := &redisStore{
-		prefix: opts.Prefix, owner: fmt.Sprintf("%016x", rand.Uint64()), //nolint:gosec // a name, no secret
+		prefix: opts.Prefix, owner: randomName(),
 		logger: log.With(opts.Logger, "component", "state"), observer: opts.Observer,
 		quotas: make(map[string]string), generations: make(map[string]string), unpublished: make(map[name]storedOutcome),
 	}
@@ -134,7 +134,7 @@ func (s *redisStore) call(ctx context.Context, op string, f func(ctx context.Con
 	return err
 }
 
-// run runs a script. A key of a wrong type is set aside first.
+// run runs a script. If a key has the wrong type, run renames it and repeats the script.
 func (s *redisStore) run(ctx context.Context, c *redis.Client, script *redis.Script, keys []string, args ...any) ([]any, error) {
 	for tries := 1; ; tries++ {
 		answer, err := script.Run(ctx, c, keys, args...).Slice()
@@ -342,7 +342,7 @@ func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn 
 }
 
 func (s *redisStore) newer(ctx context.Context, c *redis.Client, id string, sources []Source) ([]any, error) {
-	args := []any{fmt.Sprintf("%016x", rand.Uint64()), int(Retention.Seconds())} //nolint:gosec // a name, no secret
+	args := []any{randomName(), int(Retention.Seconds())}
 	for _, source := range sources {
 		args = append(args, source.Key, source.Version)
 	}
@@ -584,6 +584,8 @@ func (s *redisStore) checkServer(ctx context.Context, c *redis.Client) error {
 	}
 	return nil
 }
+
+func randomName() string { return fmt.Sprintf("%016x", rand.Uint64()) } //nolint:gosec // no secret
 
 func flag(b bool) string {
 	if b {

@@ -1,9 +1,7 @@
 package statetest
 
 import (
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -128,21 +126,7 @@ func atomicOverHandles(t *testing.T, h Handles) {
 		handles = append(handles, h.Other(t, handles[0]))
 	}
 	SetQuota(t, handles[0], "a", quota.Account{})
-	var wg sync.WaitGroup
-	for _, s := range handles {
-		wg.Go(func() {
-			for range rounds {
-				_, err := s.Update(t.Context(), "a", func(a quota.Account, _ time.Time) quota.Account {
-					a.Limited++
-					return a
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
+	countTogether(t, handles, rounds)
 	for _, s := range handles {
 		require.Equal(t, workers*rounds, Quota(t, s, "a").Limited)
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -435,8 +436,17 @@ func reentrant(t *testing.T, h Handles) {
 func atomic(t *testing.T, h Handles) {
 	const workers, rounds = 8, 50
 	s := h.Open(t)
+	countTogether(t, slices.Repeat([]state.Store{s}, workers), rounds)
+	h.each(t, s, func(t *testing.T, s state.Store) {
+		require.Equal(t, workers*rounds, Quota(t, s, "a").Limited)
+	})
+}
+
+// countTogether adds 1 to the record of account a, rounds times through each of handles
+// at the same time.
+func countTogether(t *testing.T, handles []state.Store, rounds int) {
 	var wg sync.WaitGroup
-	for range workers {
+	for _, s := range handles {
 		wg.Go(func() {
 			for range rounds {
 				_, err := s.Update(t.Context(), "a", func(a quota.Account, _ time.Time) quota.Account {
@@ -450,9 +460,6 @@ func atomic(t *testing.T, h Handles) {
 		})
 	}
 	wg.Wait()
-	h.each(t, s, func(t *testing.T, s state.Store) {
-		require.Equal(t, workers*rounds, Quota(t, s, "a").Limited)
-	})
 }
 
 func concurrent(t *testing.T, h Handles) {
