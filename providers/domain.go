@@ -116,11 +116,11 @@ type Reading struct {
 	Dropped map[DropReason]int
 	// AskAfter, if longer than the source's interval, is when to fetch again.
 	AskAfter time.Duration
-	// Kept is passed to [Description.Restore] after a restart. It holds no
-	// secret.
+	// Kept is passed to [Description.Restore] before the next Fetch, also after a
+	// restart. It holds no secret.
 	Kept []byte
 	// Roster, if not nil, replaces all sources of the account that came from an
 	// earlier Roster of this source. A source that stays (same key) keeps its
 	// values.
-	Roster []Source
+	Roster Roster
 }

@@ -49,6 +49,9 @@ type Error struct {
 	// Gone ends the values of the source at once, because the provider has
 	// answered that it does not exist.
 	Gone bool
+	// Forget says that [Reading.Kept] of the last success may have caused the failure:
+	// the next Fetch is without it.
+	Forget bool
 	// Status is the HTTP status; 0 if there was none.
 	Status int
 	// Err is the cause; may be nil.

@@ -9,6 +9,7 @@ package providers
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"time"
 
@@ -220,10 +221,46 @@ type Description struct {
 	// Roster and no values.
 	Lists bool
 	// Known are the sources that a list names without a request, until a
-	// Reading replaces them.
-	Known []Source
-	// Restore, if not nil, takes Reading.Kept of an earlier process and returns
-	// the Roster that belongs to it, if any. Kept that cannot be understood is
-	// an error, and the source starts without it.
-	Restore func(kept []byte) ([]Source, error)
+	// Reading replaces them. Nil for none.
+	Known Roster
+	// Restore, if not nil, takes Reading.Kept of the last success, which may be that
+	// of an earlier process, and returns the Roster that belongs to it; nil for none.
+	// Kept that cannot be understood is an error, and the source starts without it.
+	Restore func(kept []byte) (Roster, error)
 }
+
+// Roster is the sources that a list names, all of one kind and interval. It is never
+// changed. A fleet has millions of sources, so a Roster holds what tells them apart in
+// a compact form, and makes a Source for each use of one: what such a source has learned
+// is in [Reading.Kept], or is lost.
+type Roster interface {
+	// Len returns the number of sources.
+	Len() int
+	// Key returns the Key of source i, 0 to Len-1.
+	Key(i int) string
+	// Source returns source i without anything that Restore would tell it.
+	Source(i int) Source
+}
+
+// Sources returns the sources of r, which may be nil.
+func Sources(r Roster) iter.Seq[Source] {
+	return func(yield func(Source) bool) {
+		for i := 0; r != nil && i < r.Len(); i++ {
+			if !yield(r.Source(i)) {
+				return
+			}
+		}
+	}
+}
+
+// List is a Roster of a few sources.
+type List []Source
+
+// Len implements [Roster].
+func (l List) Len() int { return len(l) }
+
+// Key implements [Roster].
+func (l List) Key(i int) string { return l[i].Describe().Key }
+
+// Source implements [Roster].
+func (l List) Source(i int) Source { return l[i] }

@@ -118,7 +118,7 @@ func (a *account) open(before *account) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.add(a.Sources, nil, stored)
+	a.add(providers.List(a.Sources), nil, stored)
 	for _, p := range a.parts {
 		p.reshard()
 	}
@@ -131,8 +131,8 @@ type storedSnapshot struct {
 
 // add brings sources in, with their stored snapshots by key. Sources of a kind that
 // is turned off are left out.
-func (a *account) add(sources []providers.Source, lister *entry, stored map[string]storedSnapshot) {
-	for _, source := range sources {
+func (a *account) add(sources providers.Roster, lister *entry, stored map[string]storedSnapshot) {
+	for source := range providers.Sources(sources) {
 		d := source.Describe()
 		p := a.part(d.Kind)
 		if p == nil {
@@ -172,7 +172,7 @@ func (a *account) add(sources []providers.Source, lister *entry, stored map[stri
 
 // restore passes the persisted part of a snapshot to its source, and returns the
 // roster that belongs to it; nil for none.
-func (a *account) restore(d providers.Description, s *snapshot.Snapshot) ([]providers.Source, error) {
+func (a *account) restore(d providers.Description, s *snapshot.Snapshot) (providers.Roster, error) {
 	if d.Restore == nil || len(s.Reading.Kept) == 0 {
 		return nil, nil
 	}
@@ -285,10 +285,10 @@ func (a *account) logFleet(p *part, now time.Time) {
 
 // replaceRoster makes roster the sources that lister has found. A source that stays
 // keeps its snapshot.
-func (a *account) replaceRoster(lister *entry, roster []providers.Source) {
-	stays := make(map[string]bool, len(roster))
-	for _, source := range roster {
-		stays[source.Describe().Key] = true
+func (a *account) replaceRoster(lister *entry, roster providers.Roster) {
+	stays := make(map[string]bool, roster.Len())
+	for i := range roster.Len() {
+		stays[roster.Key(i)] = true
 	}
 	for key, e := range a.entries {
 		if e.lister == lister && !stays[key] {

@@ -205,7 +205,7 @@ func TestNotAskedIsNoFailure(t *testing.T) {
 			}
 			return balance(1)(ctx)
 		})
-		blocked.Sources = []providers.Source{src}
+		blocked.Sources = providers.List{src}
 		c := newCache(t, store, blocked)
 		blocked.Gate.BeginRateLimit(time.Minute)(time.Minute)
 		start := time.Now()
@@ -267,7 +267,7 @@ func TestChangedConfigurationEndsARefusal(t *testing.T) {
 			first.Gate.Refuse(time.Now()) // as the HTTP client does
 			return providers.Reading{}, providers.Errorf(providers.ReasonAuth, "wrong key")
 		})
-		first.Sources = []providers.Source{refused}
+		first.Sources = providers.List{refused}
 		c := newCache(t, store, first)
 		scrape(t, c)
 		c.Replace([]cache.Account{account(store, "a", "1", refused)})
@@ -305,7 +305,7 @@ func TestReplaceDuringAFetch(t *testing.T) {
 // lister is a source whose roster is a function.
 type lister struct {
 	fake
-	known []providers.Source
+	known providers.Roster
 }
 
 func (l *lister) Describe() providers.Description {
@@ -314,7 +314,7 @@ func (l *lister) Describe() providers.Description {
 	return d
 }
 
-func (l *lister) restore(kept []byte) ([]providers.Source, error) {
+func (l *lister) restore(kept []byte) (providers.Roster, error) {
 	if string(kept) != "roster" {
 		return nil, errors.New("not understood")
 	}
@@ -328,7 +328,7 @@ func subscriber(i int) *fake {
 func TestRosterComesAndGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two, three := subscriber(1), subscriber(2), subscriber(3)
-		roster := []providers.Source{one, two}
+		roster := providers.List{one, two}
 		list := &lister{fake: fake{key: "list", kind: providers.KindSubscribers, interval: 24 * time.Hour}}
 		list.fetch = func(context.Context) (providers.Reading, error) {
 			return providers.Reading{Roster: roster, Kept: []byte("roster")}, nil
@@ -339,14 +339,14 @@ func TestRosterComesAndGoes(t *testing.T) {
 		assert.Equal(t, []float64{1, 2}, amounts(c), "what the list brings in is read by the same scrape")
 		assert.Equal(t, &snapshot.Fleet{Fresh: 2}, source(c, providers.KindSubscribers).Fleet)
 
-		roster = []providers.Source{subscriber(2), three}
+		roster = providers.List{subscriber(2), three}
 		time.Sleep(24 * time.Hour)
 		scrape(t, c)
 		assert.Equal(t, []float64{2, 3}, amounts(c))
 		assert.Equal(t, 2, two.times(), "who stays is the same source")
 
 		c.Close()
-		list.known = []providers.Source{two, three}
+		list.known = providers.List{two, three}
 		again := newCache(t, store, account(store, "a", "", list))
 		scrape(t, again)
 		assert.Equal(t, []float64{2, 3}, amounts(again), "a restart knows the roster")
@@ -358,7 +358,7 @@ func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
 		var failing bool
-		var sources []providers.Source
+		var sources providers.List
 		for i := range 100 {
 			s := subscriber(i)
 			s.fetch = func(ctx context.Context) (providers.Reading, error) {
@@ -390,7 +390,7 @@ func TestFleetIsUpUnlessMostFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
 		failing := 0
-		var sources []providers.Source
+		var sources providers.List
 		for i := range 10 {
 			s := subscriber(i)
 			s.fetch = func(ctx context.Context) (providers.Reading, error) {
@@ -426,7 +426,7 @@ func TestFleetIsUpUnlessMostFail(t *testing.T) {
 func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
-		var sources []providers.Source
+		var sources providers.List
 		for i := range 2500 {
 			sources = append(sources, subscriber(i))
 		}
@@ -448,7 +448,7 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 func TestGroupsOfAFleetWithoutSeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
-		var sources []providers.Source
+		var sources providers.List
 		for i := range 1500 {
 			one := subscriber(i)
 			one.fetch = func(context.Context) (providers.Reading, error) {

@@ -218,9 +218,9 @@ func TestListSharedByAnotherProcess(t *testing.T) {
 				Reading: providers.Reading{Kept: []byte(kept)}, FetchedAt: now, TriedAt: now, DueAt: now.Add(time.Minute),
 			}}, nil
 		}
-		var none []providers.Source
+		var none providers.List
 		l := listing(&none)
-		l.known = []providers.Source{subscriber(1), subscriber(2)}
+		l.known = providers.List{subscriber(1), subscriber(2)}
 		c := newCache(t, store, account(store, "a", "", &knownLater{lister: l}))
 		scrape(t, c)
 		assert.Equal(t, []float64{1, 2}, amounts(c), "the roster of the other process")
@@ -331,7 +331,7 @@ func TestChangedSecretFileEndsARefusalAtOnce(t *testing.T) {
 			}
 			return balance(1)(ctx)
 		})
-		a.Sources = []providers.Source{src}
+		a.Sources = providers.List{src}
 		c := newCache(t, store, a)
 		scrape(t, c)
 		scrape(t, c)

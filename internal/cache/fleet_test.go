@@ -189,7 +189,7 @@ func (f *fleet) open(dir string) {
 		if interval == slowInterval {
 			account.Sources = append(account.Sources, lister)
 		} else {
-			account.Sources = append(account.Sources, lister.Describe().Known...) // listers of two files have the same key
+			account.Sources = slices.AppendSeq(account.Sources, providers.Sources(lister.Describe().Known)) // listers of two files have the same key
 		}
 	}
 	f.cache = newCache(t, store, account)

@@ -32,7 +32,7 @@ func after(d time.Duration, fetch func(context.Context) (providers.Reading, erro
 }
 
 // listing returns a lister that is asked every minute for the roster.
-func listing(roster *[]providers.Source) *lister {
+func listing(roster *providers.List) *lister {
 	return &lister{fake: fake{key: "list", kind: providers.KindSubscribers, interval: time.Minute, fetch: func(context.Context) (providers.Reading, error) {
 		return providers.Reading{Roster: *roster, Kept: []byte("roster")}, nil
 	}}}
@@ -42,10 +42,10 @@ func TestSourceThatComesBackDuringItsFetchIsNotFetchedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := subscriber(1)
 		one.fetch = after(3*time.Minute, balance(1))
-		roster := []providers.Source{one}
+		roster := providers.List{one}
 		store := state.NewMemory()
 		c := newCache(t, store, account(store, "a", "", listing(&roster)))
-		for _, roster = range [][]providers.Source{{one}, {}, {one}, {one}, {one}} {
+		for _, roster = range []providers.List{{one}, {}, {one}, {one}, {one}} {
 			scrape(t, c)
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -64,10 +64,10 @@ func TestSourceThatGoesDuringItsFetchIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := subscriber(1)
 		one.fetch = after(3*time.Minute, balance(1))
-		roster := []providers.Source{one}
+		roster := providers.List{one}
 		store := state.NewMemory()
 		c := newCache(t, store, account(store, "a", "", listing(&roster)))
-		for _, roster = range [][]providers.Source{{one}, {}, {}, {}} {
+		for _, roster = range []providers.List{{one}, {}, {}, {}} {
 			scrape(t, c)
 			time.Sleep(time.Minute)
 			synctest.Wait()
@@ -102,7 +102,7 @@ func (c *counting) Fetch(ctx context.Context) (providers.Reading, error) {
 func TestRosterChangesDuringAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		grows := &counting{fake: fake{key: "grows", kind: providers.KindSubscribers, interval: time.Minute, fetch: after(2*time.Second, balance(1))}, requests: 1}
-		roster := []providers.Source{subscriber(1)}
+		roster := providers.List{subscriber(1)}
 		l := listing(&roster)
 		fetch := l.fetch
 		l.fetch = after(time.Second, fetch)
@@ -171,7 +171,7 @@ func TestHangingFetchDoesNotDelayTheLookAtSecrets(t *testing.T) {
 			a.Gate.Refuse(time.Now())
 			return providers.Reading{}, providers.Errorf(providers.ReasonAuth, "wrong key")
 		}))
-		a.Sources = []providers.Source{hanging, refused}
+		a.Sources = providers.List{hanging, refused}
 		c := newCache(t, store, a)
 		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
 		defer cancel()
@@ -204,7 +204,7 @@ func TestSourcesAreReadTogetherAfterARefusal(t *testing.T) {
 func TestFleetThatFailsInPartDoesNotFlapInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
-		var sources []providers.Source
+		var sources providers.List
 		for i := range 10 {
 			s := subscriber(i)
 			s.fetch = after(time.Duration(i)*time.Second, func(ctx context.Context) (providers.Reading, error) {
@@ -233,7 +233,7 @@ func TestFleetThatFailsInPartDoesNotFlapInTheLog(t *testing.T) {
 func TestFailureOfAListIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := state.NewMemory()
-		roster := []providers.Source{subscriber(1), subscriber(2), subscriber(3)}
+		roster := providers.List{subscriber(1), subscriber(2), subscriber(3)}
 		l := listing(&roster)
 		works := l.fetch
 		var out bytes.Buffer

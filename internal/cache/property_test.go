@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -56,7 +57,7 @@ type chaos struct {
 	closed bool
 	claims map[string]claimsAt
 	models map[string]*model // by key; keys are unique in the world
-	roster map[string][]providers.Source
+	roster map[string]providers.List
 }
 
 // lockedSource is a source of random numbers for several goroutines.
@@ -85,7 +86,7 @@ type model struct {
 	kind     providers.Kind
 	interval time.Duration
 	lists    bool
-	pool     []providers.Source // of which a list names some
+	pool     providers.List // of which a list names some
 
 	inFlight  int
 	notBefore time.Time // the earliest time of the next fetch
@@ -97,7 +98,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	w := &chaos{
 		Store: state.NewMemory(), t: t, rng: rand.New(&lockedSource{source: rand.NewPCG(seed, 9)}), //nolint:gosec // a test
 		gates: map[string]*gate.Gate{}, claims: map[string]claimsAt{}, models: map[string]*model{},
-		roster: map[string][]providers.Source{},
+		roster: map[string]providers.List{},
 	}
 	for i := range 1 + w.rng.IntN(3) {
 		w.addAccount(fmt.Sprint("account", i))
@@ -234,7 +235,7 @@ func (m *model) Fetch(ctx context.Context) (providers.Reading, error) {
 		m.notBefore = time.Now().Add(5 * time.Second)
 	}
 	if m.lists && err == nil {
-		w.list(m, reading.Roster)
+		w.list(m, slices.Collect(providers.Sources(reading.Roster)))
 	}
 	if listed := w.roster[m.account]; m.kind == providers.KindSubscribers && listed != nil && !m.named(listed) {
 		m.notBefore = time.Time{} // it is forgotten
@@ -246,7 +247,7 @@ func (m *model) Fetch(ctx context.Context) (providers.Reading, error) {
 }
 
 // named reports whether m is no listed source, or listed now.
-func (m *model) named(listed []providers.Source) bool {
+func (m *model) named(listed providers.List) bool {
 	for _, s := range m.w.models[m.account+"/list"].pool {
 		if s == providers.Source(m) {
 			for _, l := range listed {
@@ -291,7 +292,7 @@ func (m *model) fetch(ctx context.Context, d time.Duration) (providers.Reading, 
 	if m.lists {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		roster := []providers.Source{}
+		roster := providers.List{}
 		for _, s := range m.pool {
 			if w.calm || w.rng.IntN(3) > 0 {
 				roster = append(roster, s)
@@ -304,7 +305,7 @@ func (m *model) fetch(ctx context.Context, d time.Duration) (providers.Reading, 
 
 // list notes what a list names from now on. A source that it drops is forgotten,
 // unless it is in flight.
-func (w *chaos) list(list *model, roster []providers.Source) {
+func (w *chaos) list(list *model, roster providers.List) {
 	w.roster[list.account] = roster
 	for _, s := range list.pool {
 		if m := s.(*model); m.inFlight == 0 && !m.named(roster) {

@@ -40,7 +40,7 @@ func TestCountersContinueOverReplaceInMapsOfTheirOwn(t *testing.T) {
 			return []Account{{
 				Provider: "p", Name: "a", ID: "a", Digest: digest,
 				Parts:   []providers.Part{{Kind: providers.KindBalance, Interval: time.Minute, MaxAge: time.Hour}},
-				Sources: []providers.Source{&alternating{}},
+				Sources: providers.List{&alternating{}},
 				Gate:    gate.New("a", quota.Limit{Requests: 1, Per: time.Second, Burst: 5}, store),
 			}}
 		}

@@ -337,7 +337,7 @@ func (a *account) backOff(failure *providers.Error, count int) time.Duration {
 }
 
 // install makes s the snapshot that is served, and ends the flight of its source.
-func (a *account) install(e *entry, s *snapshot.Snapshot, version uint64, roster []providers.Source) {
+func (a *account) install(e *entry, s *snapshot.Snapshot, version uint64, roster providers.Roster) {
 	if !e.gone {
 		a.show(e, s, version, roster)
 		e.due = max(e.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
@@ -346,7 +346,7 @@ func (a *account) install(e *entry, s *snapshot.Snapshot, version uint64, roster
 }
 
 // show makes s the snapshot of e, and roster what it lists.
-func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, roster []providers.Source) {
+func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, roster providers.Roster) {
 	a.serve(e, s, version)
 	requests := e.source.Describe().Requests
 	e.queue.requests += requests - e.requests

@@ -33,15 +33,15 @@ func planOf(a cache.Account) plan {
 	p := plan{provider: a.Provider, account: a.Name, limit: a.Gate.Limit().PerSecond() * 3600}
 	for _, part := range a.Parts {
 		planned := plannedPart{Part: part}
-		planned.add(a.Sources)
+		planned.add(providers.List(a.Sources))
 		p.total += planned.requests
 		p.parts = append(p.parts, planned)
 	}
 	return p
 }
 
-func (p *plannedPart) add(sources []providers.Source) {
-	for _, s := range sources {
+func (p *plannedPart) add(sources providers.Roster) {
+	for s := range providers.Sources(sources) {
 		d := s.Describe()
 		if d.Kind != p.Kind {
 			continue

@@ -188,16 +188,16 @@ func (w *world) open() {
 // a request.
 func (w *world) describe(a *simAccount) []providers.Description {
 	var all []providers.Description
-	var add func(sources []providers.Source)
-	add = func(sources []providers.Source) {
-		for _, s := range sources {
+	var add func(sources providers.Roster)
+	add = func(sources providers.Roster) {
+		for s := range providers.Sources(sources) {
 			all = append(all, s.Describe())
 			add(s.Describe().Known)
 		}
 	}
 	for _, o := range w.exporter.opener.opened {
 		if o.Name == a.name {
-			add(o.Sources)
+			add(providers.List(o.Sources))
 		}
 	}
 	return all

@@ -183,9 +183,9 @@ func parseHeader(fields []string, err error) ([]int, error) {
 type fileLister struct {
 	account   *account
 	file      subscriberFile
-	known     []providers.Source // until a Fetch finds others
-	size      int                // of the roster
-	keepNames bool               // for a listing, over which the file has precedence
+	known     providers.Roster // until a Fetch finds others
+	size      int              // of the roster
+	keepNames bool             // for a listing, over which the file has precedence
 }
 
 func newFileLister(a *account, file subscriberFile, keepNames bool) *fileLister {
@@ -196,14 +196,14 @@ func newFileLister(a *account, file subscriberFile, keepNames bool) *fileLister 
 
 // use makes file the current one and returns its subscribers. It drops all of the
 // file that is not needed to notice a change.
-func (l *fileLister) use(file subscriberFile) []providers.Source {
+func (l *fileLister) use(file subscriberFile) providers.Roster {
 	roster := l.account.subscribers(file.ids)
 	if l.keepNames {
 		names := file.names
 		l.account.configured.file.Store(&names)
 	}
 	file.ids, file.names, file.warnings = nil, nil, nil
-	l.file, l.size = file, len(roster)
+	l.file, l.size = file, roster.Len()
 	return roster
 }
 

@@ -48,12 +48,12 @@ func TestFile(t *testing.T) {
 		known := description.Known
 		description.Known = nil
 		require.Equal(t, providers.Description{Key: "file", Kind: providers.KindSubscribers, Interval: time.Minute, Lists: true}, description)
-		require.Len(t, known, 2)
-		require.Equal(t, 2, known[0].Describe().Requests)
-		require.Equal(t, 15*time.Minute, known[0].Describe().Interval)
+		require.Equal(t, 2, known.Len())
+		require.Equal(t, 2, known.Source(0).Describe().Requests)
+		require.Equal(t, 15*time.Minute, known.Source(0).Describe().Interval)
 		same := openWorld(t, w.dir, flolivesim.Options{}, user, password,
 			"subscribers: {list: [{type: iccid, value: 1, name: truck-1, balance_ids: [a, b]}, {type: imsi, value: 2}]}")
-		require.Equal(t, keysOf(same.sources), keysOf(known), "the file is like the list")
+		require.Equal(t, keysOf(providers.List(same.sources)), keysOf(known), "the file is like the list")
 
 		for name, tt := range map[string]struct {
 			text    string
@@ -111,7 +111,7 @@ func TestFileThatCannotBeRead(t *testing.T) {
 		w.write("subscribers.csv", "type,value\nimsi,2\n")
 		reading, err := l.Fetch(t.Context())
 		require.NoError(t, err)
-		require.Len(t, reading.Roster, 1)
+		require.Len(t, keysOf(reading.Roster), 1)
 	})
 }
 
@@ -128,7 +128,7 @@ func TestFileInWriting(t *testing.T) {
 	require.NoError(t, os.Chtimes(path, old, old))
 	reading, err = w.source(0).Fetch(t.Context())
 	require.NoError(t, err)
-	require.Len(t, reading.Roster, 1)
+	require.Len(t, keysOf(reading.Roster), 1)
 }
 
 func TestFileForms(t *testing.T) {
@@ -239,7 +239,7 @@ func TestListing(t *testing.T) {
 			require.Equal(t, tt.pages, counts[listingPath])
 			require.Equal(t, tt.chunks, counts[cursorPath])
 			want := active(fleet)
-			require.Len(t, reading.Roster, len(want))
+			require.Len(t, keysOf(reading.Roster), len(want))
 			if tt.n <= 300 {
 				require.Equal(t, want, subscribersOf(t, reading.Roster))
 			}
@@ -265,7 +265,7 @@ func TestListingCursor(t *testing.T) {
 		w.faults.Add(simulate.Rule{Fault: simulate.Status(200, "application/json", `{"errorCode":"CUSTOMER_1006","errorMessage":"Failed","content":"","pageable":""}`, nil), Match: matchNth(&n, 7)})
 		reading, err := w.source(0).Fetch(t.Context())
 		require.NoError(t, err)
-		require.Len(t, reading.Roster, len(active(flolivesim.Fleet(10_400, 7))))
+		require.Len(t, keysOf(reading.Roster), len(active(flolivesim.Fleet(10_400, 7))))
 	})
 	bubble(t, "that ends twice is an error", func(t *testing.T) {
 		w := start(t)
@@ -326,7 +326,7 @@ func TestListingErrors(t *testing.T) {
 		w.sim.Fail(string(flolivesim.KindListing), flolivesim.Fault{Code: flolivesim.CodeInvalid})
 		reading, err := w.source(0).Fetch(t.Context())
 		require.NoError(t, err)
-		require.Len(t, reading.Roster, len(active(flolivesim.Fleet(30, 1))))
+		require.Len(t, keysOf(reading.Roster), len(active(flolivesim.Fleet(30, 1))))
 	})
 	bubble(t, "kept form", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, byCustomer)
@@ -363,7 +363,7 @@ func TestRecordsOfAListing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[providers.DropReason]int{providers.DropIncomplete: 5}, reading.Dropped)
 		require.JSONEq(t, `{"iccid":["1","2"],"imsi":["83"],"msisdn":["91"],"imei":["101"]}`, string(reading.Kept))
-		require.Len(t, reading.Roster, 5)
+		require.Len(t, keysOf(reading.Roster), 5)
 	})
 }
 
@@ -382,7 +382,7 @@ func TestConfiguredComesFirst(t *testing.T) {
 		w := openWorld(t, dir, flolivesim.Options{Subscribers: fleet}, user, password, fmt.Sprintf(
 			"subscribers: {list: [{type: iccid, value: %q, name: first}], file: subscribers.csv, customer_id: %s}", ids[0], flolivesim.DefaultCustomerID))
 		file, listing := w.source(1), w.source(2)
-		require.Equal(t, []string{"first"}, subscribersOf(t, w.sources[:1]))
+		require.Equal(t, []string{"first"}, subscribersOf(t, providers.List(w.sources[:1])))
 		require.Equal(t, []string{"second"}, subscribersOf(t, list(t, file).Known))
 		reading, err := listing.Fetch(t.Context())
 		require.NoError(t, err)
@@ -396,9 +396,9 @@ func TestConfiguredComesFirst(t *testing.T) {
 		changed, err := file.Fetch(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, []string{"second", ids[2]}, subscribersOf(t, changed.Roster))
-		require.NotContains(t, keysOf(reading.Roster), changed.Roster[1].Describe().Key, "one may go while the other stays")
+		require.NotContains(t, keysOf(reading.Roster), changed.Roster.Source(1).Describe().Key, "one may go while the other stays")
 		w.paths()
-		left, err := reading.Roster[0].Fetch(t.Context())
+		left, err := reading.Roster.Source(0).Fetch(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, providers.Reading{AskAfter: 24 * time.Hour}, left)
 		require.Empty(t, w.paths())
@@ -426,7 +426,7 @@ func openFleet(t testing.TB, dir string) []providers.Source {
 	t.Helper()
 	sources, err := configure(t, dir, user, password, fromFile).Open(providers.Env{})
 	require.NoError(t, err)
-	return sources[0].Describe().Known
+	return slices.Collect(providers.Sources(sources[0].Describe().Known))
 }
 
 // TestStartIsLinear: a fleet that is ten times as large takes about ten times as

@@ -38,8 +38,8 @@ type account struct {
 }
 
 // subscribers returns the sources of identities.
-func (a *account) subscribers(ids []identity) []providers.Source {
-	sources := make([]providers.Source, len(ids))
+func (a *account) subscribers(ids []identity) providers.List {
+	sources := make(providers.List, len(ids))
 	for i, id := range ids {
 		sources[i] = &subscriber{account: a, identity: id}
 	}

@@ -136,7 +136,7 @@ func FuzzRestore(f *testing.F) {
 		l := &listing{account: &account{}, customer: "c"}
 		if roster, err := l.restore(kept); err == nil {
 			seen := map[string]bool{}
-			for _, found := range roster {
+			for found := range providers.Sources(roster) {
 				require.False(t, seen[found.Describe().Key])
 				seen[found.Describe().Key] = true
 			}

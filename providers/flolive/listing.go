@@ -70,7 +70,7 @@ func (l *listing) Fetch(ctx context.Context) (providers.Reading, error) {
 }
 
 // restore returns the subscribers of an earlier process.
-func (l *listing) restore(kept []byte) ([]providers.Source, error) {
+func (l *listing) restore(kept []byte) (providers.Roster, error) {
 	var values map[string][]string
 	if err := json.Unmarshal(kept, &values); err != nil {
 		return nil, err
@@ -93,9 +93,9 @@ func (l *listing) restore(kept []byte) ([]providers.Source, error) {
 
 // roster returns the sources of identifiers, without repetitions and empty ones, and
 // their persisted form: the values by type.
-func (l *listing) roster(found []identifier) (roster []providers.Source, values map[string][]string) {
+func (l *listing) roster(found []identifier) (roster providers.List, values map[string][]string) {
 	seen := make(map[string]bool, len(found))
-	roster, values = make([]providers.Source, 0, len(found)), map[string][]string{}
+	roster, values = make(providers.List, 0, len(found)), map[string][]string{}
 	for _, i := range found {
 		if i.value == "" || seen[i.value] {
 			continue

@@ -67,7 +67,7 @@ func (s *subscriber) doubt(err error) {
 }
 
 // restore takes the offers that an earlier process has read.
-func (s *subscriber) restore(kept []byte) ([]providers.Source, error) {
+func (s *subscriber) restore(kept []byte) (providers.Roster, error) {
 	if len(kept) == 0 {
 		return nil, nil // of a subscriber with balance ids of its own
 	}

@@ -278,19 +278,19 @@ func (w *world) write(name, text string) {
 }
 
 // keysOf returns the keys of sources.
-func keysOf(sources []providers.Source) []string {
+func keysOf(sources providers.Roster) []string {
 	keys := []string{}
-	for _, s := range sources {
+	for s := range providers.Sources(sources) {
 		keys = append(keys, s.Describe().Key)
 	}
 	return keys
 }
 
 // subscribersOf reads sources and returns their labels.
-func subscribersOf(t testing.TB, sources []providers.Source) []string {
+func subscribersOf(t testing.TB, sources providers.Roster) []string {
 	t.Helper()
 	labels := []string{}
-	for _, s := range sources {
+	for s := range providers.Sources(sources) {
 		reading, err := s.Fetch(context.Background())
 		require.NoError(t, err)
 		labels = append(labels, reading.Subscriber)

@@ -46,7 +46,7 @@ func checkSources(t *T, s subject) {
 			require.Positive(t, d.Interval)
 			require.Positive(t, d.Requests)
 			require.True(t, d.Lists || d.Known == nil, "only a list has known sources")
-			distinct(t, d.Known)
+			distinct(t, slices.Collect(providers.Sources(d.Known)))
 		}
 		return keys
 	}

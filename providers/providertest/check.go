@@ -113,7 +113,7 @@ func contents(r providers.Reading) []string {
 	for _, v := range values(r) {
 		all = append(all, fmt.Sprintf("%s = %v", v.identity, v.amount))
 	}
-	for _, s := range r.Roster {
+	for s := range providers.Sources(r.Roster) {
 		all = append(all, "source "+s.Describe().Key)
 	}
 	slices.Sort(all)
@@ -152,7 +152,7 @@ func (w *world) sound(r providers.Reading, sent map[float64]bool, in ...any) {
 	require.Contains(w.t, []providers.Billing{"", providers.BillingUnknown, providers.BillingPrepaid, providers.BillingPostpaid}, r.Billing, about(in))
 	require.GreaterOrEqual(w.t, r.AskAfter, 0*timeout, about(in))
 	w.hides(string(r.Kept))
-	distinct(w.t, r.Roster)
+	distinct(w.t, slices.Collect(providers.Sources(r.Roster)))
 }
 
 // whole checks that a reading has the contents of good, unless there is an error.

@@ -162,7 +162,7 @@ type toyList struct{ *toy }
 func (l *toyList) Describe() providers.Description {
 	return providers.Description{
 		Key: "list", Kind: providers.KindSubscribers, Interval: l.part.Interval(), Requests: 2, Lists: true,
-		Restore: func(kept []byte) ([]providers.Source, error) {
+		Restore: func(kept []byte) (providers.Roster, error) {
 			var ids []string
 			err := json.Unmarshal(kept, &ids)
 			if l.plant == "forgetful" && len(ids) > 0 {
@@ -173,8 +173,8 @@ func (l *toyList) Describe() providers.Description {
 	}
 }
 
-func (l *toyList) roster(ids []string) []providers.Source {
-	var roster []providers.Source
+func (l *toyList) roster(ids []string) providers.List {
+	roster := providers.List{}
 	for _, id := range ids {
 		roster = append(roster, &toySubscriber{l.toy, id})
 	}

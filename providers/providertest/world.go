@@ -178,7 +178,7 @@ func (w *world) sources() []providers.Source {
 	for _, s := range w.opened {
 		all = append(all, s)
 		if s.Describe().Lists {
-			all = append(all, w.fetch(s).Roster...)
+			all = slices.AppendSeq(all, providers.Sources(w.fetch(s).Roster))
 		}
 	}
 	return all

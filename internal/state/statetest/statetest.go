@@ -186,7 +186,8 @@ func fill(v reflect.Value, path string) {
 		fill(key, path+" key")
 		fill(value, path+" value")
 		v.SetMapIndex(key, value)
-	case reflect.Interface: // a providers.Source; its zero value will do
+	case reflect.Interface:
+		v.Set(reflect.ValueOf(providers.List{})) // a Roster; an empty one will do
 	case reflect.String:
 		v.SetString(path)
 	case reflect.Bool:
@@ -319,7 +320,7 @@ func names(t *testing.T, h Handles) {
 
 func roster(t *testing.T, h Handles) {
 	published := Balance(1)
-	published.Reading.Roster, published.Reading.Kept = []providers.Source{nil}, []byte("roster")
+	published.Reading.Roster, published.Reading.Kept = providers.List{nil}, []byte("roster")
 	s := h.Open(t)
 	Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": published})
 	require.Len(t, published.Reading.Roster, 1, "a snapshot is never changed")
