@@ -287,7 +287,7 @@ func (l *priceList) row(output any) {
 			complete = false
 		}
 	}
-	if complete && !l.perCountry() && !l.asked(p) {
+	if complete && l.country == "" && !l.asked(p) {
 		return // the account asks for other countries
 	}
 	l.set.Add(p, complete)
