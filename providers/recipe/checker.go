@@ -15,6 +15,7 @@ import (
 // by metered ones. What the library adds in a new version is refused, too.
 type checker struct {
 	iterates bool
+	used     map[string]function
 }
 
 func refused(what string) error {
@@ -55,15 +56,16 @@ func (c *checker) query(q *gojq.Query, scope []string) error {
 	}
 	switch name, compared := comparisons[q.Op]; {
 	case compared:
-		*q = gojq.Query{Term: call(name, q.Left, q.Right)}
+		*q = gojq.Query{Term: c.call(name, functions[name], q.Left, q.Right)}
 	case !slices.Contains([]gojq.Operator{gojq.OpPipe, gojq.OpComma, gojq.OpAnd, gojq.OpOr, gojq.OpAlt}, q.Op):
 		return refused("the operator " + q.Op.String())
 	}
 	return nil
 }
 
-// call returns a call of one of the [functions].
-func call(name string, args ...*gojq.Query) *gojq.Term {
+// call returns a call of f.
+func (c *checker) call(name string, f function, args ...*gojq.Query) *gojq.Term {
+	c.used[name] = f
 	meter := &gojq.Query{Term: &gojq.Term{Type: gojq.TermTypeFunc, Func: &gojq.Func{Name: meterVariable}}}
 	return &gojq.Term{Type: gojq.TermTypeFunc, Func: &gojq.Func{
 		Name: functionPrefix + name, Args: append([]*gojq.Query{meter}, args...),
@@ -87,7 +89,7 @@ func (c *checker) term(t *gojq.Term, scope []string) (err error) {
 	case gojq.TermTypeIndex:
 		if start := t.Index.Start; start != nil && !t.Index.IsSlice && start.Term != nil && start.Term.Type == gojq.TermTypeFunc {
 			if err = c.query(start, scope); err == nil {
-				*t = *call("_index", start)
+				*t = *c.call("_index", functions["_index"], start)
 				t.SuffixList = suffixes
 			}
 		} else {
@@ -174,7 +176,7 @@ func (c *checker) function(t *gojq.Term, scope []string) error {
 			return fmt.Errorf("%s: %w; correct it", f.Name, err)
 		}
 	}
-	*t = *call(f.Name, f.Args...)
+	*t = *c.call(f.Name, known, f.Args...)
 	return nil
 }
 
@@ -211,7 +213,7 @@ func (c *checker) text(t *gojq.Term, scope []string) error {
 		}
 	}
 	if parts != nil {
-		*t = *call(concat+strconv.Itoa(len(parts)), parts...)
+		*t = *c.call(concat+strconv.Itoa(len(parts)), function{arity: len(parts), call: concatenate}, parts...)
 	}
 	return nil
 }

@@ -41,11 +41,11 @@ func newProgram(source string) (*program, error) {
 	if err != nil {
 		return nil, syntaxError(source, err)
 	}
-	c := checker{}
+	c := checker{used: map[string]function{}}
 	if err := c.query(query, nil); err != nil {
 		return nil, err
 	}
-	code, err := gojq.Compile(query, compilerOptions...)
+	code, err := gojq.Compile(query, c.options()...)
 	if err != nil {
 		return nil, fmt.Errorf("the expression does not compile: %w; correct it", err)
 	}
@@ -97,17 +97,14 @@ func syntaxError(source string, err error) error {
 // meterVariable passes the meter of an evaluation to its functions.
 const meterVariable = "$__meter"
 
-// compilerOptions declare the [functions].
-var compilerOptions []gojq.CompilerOption
-
-func init() {
-	for arity := 1; arity < maxParts; arity++ {
-		functions[fmt.Sprint(concat, arity)] = function{arity: arity, call: concatenate}
+// options declare the functions that the expression uses. All of them would cost more
+// than the expression itself.
+func (c *checker) options() []gojq.CompilerOption {
+	options := []gojq.CompilerOption{gojq.WithVariables([]string{meterVariable})}
+	for name, f := range c.used {
+		options = append(options, gojq.WithFunction(functionPrefix+name, f.arity+1, f.arity+1, f.metered))
 	}
-	compilerOptions = append(compilerOptions, gojq.WithVariables([]string{meterVariable}))
-	for name, f := range functions {
-		compilerOptions = append(compilerOptions, gojq.WithFunction(functionPrefix+name, f.arity+1, f.arity+1, f.metered))
-	}
+	return options
 }
 
 // outputs evaluates p for an input of size bytes. It returns an error if the expression
