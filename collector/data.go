@@ -229,7 +229,7 @@ func (d *Data) Collect(ch chan<- prometheus.Metric) {
 			if r.Fleet {
 				r.collect(reading{group: group}, ch)
 			}
-			for _, s := range group.Snapshots {
+			for s := range group.All() {
 				from := reading{group: group, last: s.Reading}
 				if s.Serves(now, group.Part.MaxAge) {
 					from.served = s.Reading

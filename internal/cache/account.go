@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -27,12 +28,15 @@ type account struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu      sync.Mutex // not held during I/O
+	listing sync.Mutex // held while the sources change; locked before mu
+
+	mu      sync.Mutex // not held during I/O, nor for anything that takes long in a fleet
 	workers int
-	seq     uint64
+	seq     uint32
 	parts   []*part
-	entries map[string]*entry
-	removed []string // keys of sources that the store must forget
+	index   *index           // of all entries; changes only while listing is held, too
+	listed  map[*entry]*list // what each lister has listed last
+	gone    []*entry         // that are to be forgotten
 	billing providers.Billing
 	dropped map[providers.DropReason]uint64
 	// refused is the generations of the secrets that were refused last.
@@ -46,44 +50,23 @@ type account struct {
 	held bool
 	// caught is closed when catchUp ends; nil unless it runs.
 	caught   chan struct{}
-	catchUps uint64
+	catchUps uint32
 }
-
-// entry is one source and its newest snapshot.
-type entry struct {
-	source   providers.Source // only its worker uses it while inFlight
-	part     *part
-	queue    *queue
-	snapshot *snapshot.Snapshot
-	due      time.Duration // since the cache's epoch
-	seq      uint64        // order of arrival, for entries due together
-	requests int           // of one fetch; 0 for a source that sends nothing
-	position int           // in part.order; -1 for a source that lists others
-	lister   *entry        // the source that listed it; nil for none
-	inFlight bool
-	gone     bool   // no longer listed
-	serves   bool   // has a value that counts in the tally of its part
-	version  uint64 // of snapshot, in the store
-	checked  uint64 // the last catchUp that has asked for a newer one
-}
-
-var untried = &snapshot.Snapshot{}
 
 func newAccount(c *Cache, spec Account) *account {
 	a := &account{
 		Account: spec,
 		cache:   c,
 		logger:  log.With(c.opts.Logger, "provider", spec.Provider, "account", spec.Name),
-		entries: map[string]*entry{},
+		index:   newIndex(0),
+		listed:  map[*entry]*list{},
 		billing: providers.BillingUnknown,
 		dropped: map[providers.DropReason]uint64{},
 		refused: generations(spec),
 	}
 	a.ctx, a.cancel = context.WithCancel(c.ctx)
 	for _, settings := range spec.Parts {
-		a.parts = append(a.parts, &part{
-			Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}, tally: tally{totals: map[amount]*total{}},
-		})
+		a.parts = append(a.parts, newPart(settings, c.epoch))
 	}
 	return a
 }
@@ -109,66 +92,112 @@ func (a *account) open(before *account) {
 			}
 		}
 	}
-	stored := map[string]storedSnapshot{}
-	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot, version uint64) {
-		stored[key] = storedSnapshot{s, version}
+	a.read(before)
+}
+
+// read brings in the sources and what is known of them: from the account that this one
+// replaces, or from the store.
+func (a *account) read(before *account) {
+	var lists []string
+	for _, source := range a.Sources {
+		if d := source.Describe(); d.Lists {
+			lists = append(lists, d.Key)
+		}
+	}
+	stored := map[string]version{}
+	if len(lists) > 0 {
+		a.load(before, lists, func(key string, s *snapshot.Snapshot, number uint64) { stored[key] = version{s, number} })
+	}
+	for i, source := range a.Sources {
+		a.addSource(source, len(a.Sources)-i, stored)
+	}
+	a.load(before, nil, func(key string, s *snapshot.Snapshot, number uint64) {
+		if e := a.index.get(key); e != nil && !e.list.lists {
+			source := e.source()
+			d := source.Describe()
+			if _, err := a.restore(d, s); err == nil {
+				a.show(e, mend(s, time.Now(), d.Interval), number, source)
+			}
+		}
 	})
-	if err != nil && !shared {
+}
+
+// version is a snapshot with its version in the store.
+type version struct {
+	*snapshot.Snapshot
+	number uint64
+}
+
+// load calls fn for each snapshot that before or else the store has; keys are those that
+// are wanted, nil for all.
+func (a *account) load(before *account, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) {
+	known := func(key string) *entry {
+		if before == nil {
+			return nil
+		}
+		return before.index.get(key)
+	}
+	err := a.cache.opts.Store.Load(a.ctx, a.ID, keys, func(key string, s *snapshot.Snapshot, version uint64) {
+		if known(key) == nil {
+			fn(key, s, version)
+		}
+	})
+	if err != nil && !a.cache.opts.Store.Shared() { // a shared one reports it, and catchUp loads what it has
 		_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.add(providers.List(a.Sources), nil, stored)
-	for _, p := range a.parts {
-		p.reshard()
+	if before == nil {
+		return
+	}
+	for e := range before.index.all() {
+		if key := e.key(); keys == nil || slices.Contains(keys, key) {
+			fn(key, e.snapshot(), e.version)
+		}
 	}
 }
 
-type storedSnapshot struct {
-	*snapshot.Snapshot
-	version uint64
-}
-
-// add brings sources in, with their stored snapshots by key. Sources of a kind that
-// is turned off are left out.
-func (a *account) add(sources providers.Roster, lister *entry, stored map[string]storedSnapshot) {
-	for source := range providers.Sources(sources) {
-		d := source.Describe()
-		p := a.part(d.Kind)
-		if p == nil {
-			continue
+// addSource brings in a source that is known from the start, and what it lists. A source
+// of a kind that is turned off is left out. wanted is how many will come, this one
+// included.
+func (a *account) addSource(source providers.Source, wanted int, stored map[string]version) {
+	d := source.Describe()
+	p := a.part(d.Kind)
+	if p == nil || a.index.get(d.Key) != nil {
+		return
+	}
+	a.index = a.index.roomFor(1)
+	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, lists: d.Lists}, 0, wanted, d)
+	roster := d.Known
+	if s, ok := stored[d.Key]; ok {
+		listed, err := a.restore(d, s.Snapshot)
+		if err == nil {
+			a.show(e, mend(s.Snapshot, time.Now(), d.Interval), s.number, source)
 		}
-		if e := a.entries[d.Key]; e != nil {
-			if e.gone { // it comes back before its fetch has ended
-				e.gone, e.lister = false, lister
-				p.insert(e, d.Lists)
-			}
-			continue
+		if listed != nil {
+			roster = listed
 		}
-		a.seq++
-		e := &entry{
-			source: source, part: p, queue: p.queueOf(d.Interval), snapshot: untried,
-			seq: a.seq, requests: d.Requests, position: -1, lister: lister, due: a.cache.now(),
-		}
-		if p.horizon >= 0 {
-			e.due = p.horizon // the scrape that caused the listing also reads what it found
-		}
-		a.entries[d.Key] = e
-		roster := d.Known
-		if s, ok := stored[d.Key]; ok {
-			listed, err := a.restore(d, s.Snapshot)
-			if err == nil {
-				a.serve(e, mend(s.Snapshot, time.Now(), d.Interval), s.version)
-			}
-			if listed != nil {
-				roster = listed
-			}
-		}
-		p.insert(e, d.Lists)
-		e.queue.push(e)
-		a.add(roster, e, stored)
+	}
+	if roster != nil {
+		a.setRoster(e, roster)
 	}
 }
+
+// add brings in source row of l. wanted is how many will come, this one included.
+func (a *account) add(l *list, row, wanted int, d providers.Description) *entry {
+	e := l.part.entry(l.lists, wanted)
+	a.seq++
+	*e = entry{
+		list: l, row: uint32(row), shard: e.shard, seq: a.seq, requests: requests(d), due: a.cache.now(), //nolint:gosec // an index
+	}
+	if l.part.horizon >= 0 {
+		e.due = l.part.horizon // the scrape that caused the listing also reads what it found
+	}
+	a.index.add(d.Key, e)
+	l.part.insert(e)
+	l.queue.push(e)
+	return e
+}
+
+func requests(d providers.Description) uint16 { return uint16(min(d.Requests, math.MaxUint16)) } //nolint:gosec // bounded
 
 // restore passes the persisted part of a snapshot to its source, and returns the
 // roster that belongs to it; nil for none.
@@ -184,13 +213,18 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) (provid
 	return roster, nil
 }
 
-// serve makes s the snapshot of e.
-func (a *account) serve(e *entry, s *snapshot.Snapshot, version uint64) {
-	e.part.replace(e, s, time.Now())
+// show makes s the snapshot of e; source is that of e as it is after s.
+func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, source providers.Source) {
+	p := e.part()
+	p.replace(e, s, time.Now())
+	p.note(s)
+	p.remember(e, s)
 	e.version = version
 	e.due = a.cache.now() + time.Until(s.DueAt)
-	e.part.note(s)
-	e.part.remember(e, s)
+	q, n := e.list.queue, requests(source.Describe())
+	q.reorder(e)
+	q.requests += int(n) - int(e.requests)
+	e.requests = n
 	if s.Reading.Billing != "" {
 		a.billing = s.Reading.Billing
 	}
@@ -283,44 +317,116 @@ func (a *account) logFleet(p *part, now time.Time) {
 	_ = level.Warn(a.logger).Log("msg", "most sources fail", "source", string(p.Kind), "reason", string(s.Failure.Reason), "err", s.Failure.Message, "stale", s.Fleet.Stale, "failed", s.Fleet.Failed)
 }
 
-// replaceRoster makes roster the sources that lister has found. A source that stays
-// keeps its snapshot.
-func (a *account) replaceRoster(lister *entry, roster providers.Roster) {
-	stays := make(map[string]bool, roster.Len())
-	for i := range roster.Len() {
-		stays[roster.Key(i)] = true
+// portion is how many sources of a fleet change while the lock is held.
+const portion = 1000
+
+// setRoster makes roster the sources that lister lists. A source that stays keeps its
+// snapshot.
+func (a *account) setRoster(lister *entry, roster providers.Roster) {
+	a.listing.Lock()
+	defer a.listing.Unlock()
+	before := a.listed[lister]
+	delete(a.listed, lister)
+	described := make([]providers.Description, 0, portion)
+	size := roster.Len()
+	for from := 0; from < size; from += portion {
+		described = described[:0]
+		for row := from; row < min(from+portion, size); row++ {
+			described = append(described, roster.Source(row).Describe())
+		}
+		p := a.part(described[0].Kind)
+		if p == nil {
+			break
+		}
+		room := a.index.roomFor(max(size-a.index.used, len(described)))
+		a.mu.Lock()
+		a.index = room
+		l := a.listed[lister]
+		if l == nil {
+			l = &list{part: p, queue: p.queueOf(described[0].Interval), roster: roster, lister: lister}
+			a.listed[lister] = l
+		}
+		for i, d := range described {
+			a.list(l, from+i, size-from-i, d)
+		}
+		a.mu.Unlock()
 	}
-	for key, e := range a.entries {
-		if e.lister == lister && !stays[key] {
-			e.gone = true
-			if !e.inFlight {
-				a.remove(key)
+	if before != nil {
+		a.sweep(before)
+	}
+}
+
+// list brings in source row of l, or lets it stay. One that another source lists, too, is
+// the other one's.
+func (a *account) list(l *list, row, wanted int, d providers.Description) {
+	e := a.index.get(d.Key)
+	switch {
+	case e == nil:
+		a.add(l, row, wanted, d)
+	case e.gone: // it comes back before its fetch has ended, or has been forgotten
+		e.list, e.row, e.gone = l, uint32(row), false //nolint:gosec // an index
+		l.part.insert(e)
+		if !e.inFlight {
+			l.queue.push(e)
+		}
+	case e.list.lister == l.lister:
+		e.list, e.row = l, uint32(row) //nolint:gosec // an index
+	}
+}
+
+// sweep takes out the sources that only an earlier list has.
+func (a *account) sweep(before *list) {
+	for i := 0; ; i++ {
+		a.mu.Lock()
+		if i == len(before.part.shards) {
+			a.mu.Unlock()
+			return
+		}
+		for e := range before.part.shards[i].each() {
+			if e.list == before {
+				before.part.takeOut(e)
+				e.gone = true
+				before.queue.remove(e)
+				if !e.inFlight {
+					a.gone = append(a.gone, e)
+				}
 			}
 		}
-	}
-	for _, p := range a.parts {
-		p.removeGone()
-	}
-	a.add(roster, lister, nil)
-	for _, p := range a.parts {
-		p.reshard()
+		a.mu.Unlock()
 	}
 }
 
-func (a *account) remove(key string) {
-	delete(a.entries, key)
-	a.removed = append(a.removed, key)
-}
-
-// forget deletes the stored snapshots of sources that no longer exist.
+// forget forgets the sources that are no longer listed, here and in the store.
 func (a *account) forget() {
 	a.mu.Lock()
-	keys := a.removed
-	a.removed = nil
+	none := len(a.gone) == 0
 	a.mu.Unlock()
-	if len(keys) == 0 {
+	if none {
 		return
 	}
+	a.listing.Lock()
+	a.mu.Lock()
+	gone := a.gone
+	a.gone = nil
+	a.mu.Unlock()
+	for some := range slices.Chunk(gone, portion) {
+		a.mu.Lock()
+		var keys []string
+		for _, e := range some {
+			if e.gone && !e.inFlight { // it has not come back
+				keys = append(keys, e.key())
+				a.index.remove(keys[len(keys)-1])
+				e.part().release(e)
+			}
+		}
+		a.mu.Unlock()
+		a.unpublish(keys)
+	}
+	a.listing.Unlock()
+}
+
+// unpublish deletes snapshots from the store.
+func (a *account) unpublish(keys []string) {
 	outcomes := make([]state.Outcome, len(keys))
 	for i, key := range keys {
 		outcomes[i] = state.Outcome{Key: key}
@@ -352,8 +458,14 @@ func (a *account) close() {
 
 // drop forgets a closed account, except for its quota.
 func (a *account) drop() {
-	a.removed = slices.Collect(maps.Keys(a.entries))
-	a.forget()
+	var keys []string
+	for e := range a.index.all() {
+		if keys = append(keys, e.key()); len(keys) == portion {
+			a.unpublish(keys)
+			keys = keys[:0]
+		}
+	}
+	a.unpublish(keys)
 }
 
 func (a *account) groups(into []*snapshot.Group) []*snapshot.Group {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 // catchUp takes over what other processes have learned since the last scrape: the
@@ -32,11 +33,6 @@ func (a *account) catchUp() {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, p := range a.parts {
-		for _, q := range p.queues {
-			q.reorder()
-		}
-	}
 	a.unreachable = err != nil
 	close(a.caught)
 	a.caught = nil
@@ -46,15 +42,27 @@ func (a *account) catchUp() {
 // publishAgain publishes all snapshots, because the store has lost some. A replica that
 // starts later could not fetch them while their sources are not due here.
 func (a *account) publishAgain() {
-	a.mu.Lock()
+	a.listing.Lock() // the index stays as it is
+	defer a.listing.Unlock()
 	var outcomes []state.Outcome
-	for key, e := range a.entries {
-		if e.version > 0 && !e.gone {
-			outcomes = append(outcomes, state.Outcome{Key: key, Token: e.version, Snapshot: e.snapshot, Again: true})
+	publish := func() {
+		a.mu.Unlock()
+		a.publish(outcomes...)
+		outcomes = outcomes[:0]
+		a.mu.Lock()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for e := range a.index.all() {
+		if e.version == 0 || e.gone {
+			continue
+		}
+		outcomes = append(outcomes, state.Outcome{Key: e.key(), Token: e.version, Snapshot: e.snapshot(), Again: true})
+		if len(outcomes) == portion {
+			publish()
 		}
 	}
-	a.mu.Unlock()
-	a.publish(outcomes...)
+	publish()
 }
 
 // unchecked returns the due sources that this catchUp has not asked for yet.
@@ -68,7 +76,7 @@ func (a *account) unchecked() []state.Source {
 			for e := range q.due(now) {
 				if e.checked < a.catchUps && e.requests > 0 {
 					e.checked = a.catchUps
-					sources = append(sources, state.Source{Key: e.source.Describe().Key, Version: e.version})
+					sources = append(sources, state.Source{Key: e.key(), Version: e.version})
 				}
 			}
 		}
@@ -79,13 +87,23 @@ func (a *account) unchecked() []state.Source {
 // takeOver serves what another process has fetched of a source that waits here.
 func (a *account) takeOver(key string, s *snapshot.Snapshot, version uint64) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	e := a.entries[key]
-	if e == nil || e.inFlight || e.gone || version <= e.version {
+	e := a.index.get(key)
+	waits := e != nil && !e.inFlight && !e.gone && version > e.version
+	var source providers.Source
+	if waits {
+		source = e.source()
+	}
+	a.mu.Unlock()
+	if !waits {
 		return
 	}
-	d := e.source.Describe()
-	roster, _ := a.restore(d, s) // logged; without it, the earlier roster stays
-	a.show(e, mend(s, time.Now(), d.Interval), version, roster)
-	e.queue.stale = true
+	d := source.Describe()
+	if roster, _ := a.restore(d, s); roster != nil { // an error is logged; then the earlier roster stays
+		a.setRoster(e, roster)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !e.inFlight && !e.gone {
+		a.show(e, mend(s, time.Now(), d.Interval), version, source)
+	}
 }

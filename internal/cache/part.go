@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -18,8 +19,11 @@ type part struct {
 	providers.Part
 	queues  []*queue // one per interval among the sources
 	listers []*entry // sources that list others
-	order   []*entry // all others, in the order of their arrival, which is that of polling
-	shards  []shard
+	shards  []*shard // all others, in the order of their arrival, which is that of polling
+	free    []*entry // of the shards
+	size    int      // sources in the shards
+	pack    packer
+	whole   map[*entry]*snapshot.Snapshot // those that are not packed
 
 	horizon  time.Duration // sources due until then may be fetched: the time of the last scrape; -1 before the first
 	inFlight int
@@ -39,52 +43,96 @@ type part struct {
 	past    []snapshot.Subscriber // failures, the newest last
 }
 
-// shard is a run of shardSize entries of part.order.
+// shard is entries that share a group.
 type shard struct {
+	entries []entry         // at most shardSize; one without a list is free
 	group   *snapshot.Group // nil if it must be rebuilt
 	low     int             // balances below their threshold
 	failing int             // sources whose last try failed
 	until   time.Time       // no value ends before; zero for none
 }
 
-func (p *part) insert(e *entry, lists bool) {
-	e.queue.requests += e.requests
+func newPart(settings providers.Part, epoch time.Time) *part {
+	return &part{
+		Part: settings, horizon: -1, failures: map[providers.Reason]uint64{}, whole: map[*entry]*snapshot.Snapshot{},
+		pack: packer{epoch: epoch, index: map[amount]int{}}, tally: tally{totals: map[amount]*total{}},
+	}
+}
+
+// entry returns an entry that is not in use, of a shard unless the source lists others.
+// wanted is how many entries are wanted, this one included.
+func (p *part) entry(lists bool, wanted int) *entry {
 	if lists {
-		e.position = -1
+		return &entry{}
+	}
+	if len(p.free) == 0 {
+		if p.size > 0 {
+			wanted = max(wanted, shardSize/10) // a fleet that grows again will grow on
+		}
+		s := &shard{entries: make([]entry, min(wanted, shardSize))}
+		for i := range s.entries {
+			s.entries[i].shard = uint32(len(p.shards)) //nolint:gosec // an index
+		}
+		p.shards = append(p.shards, s)
+		for i := range s.entries {
+			p.free = append(p.free, &s.entries[len(s.entries)-1-i]) // the first is the next
+		}
+	}
+	e := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return e
+}
+
+// insert brings e in: what it serves counts from now on.
+func (p *part) insert(e *entry) {
+	e.list.queue.requests += int(e.requests)
+	if e.list.lists {
 		p.listers = append(p.listers, e)
 		return
 	}
-	e.position = len(p.order)
-	p.order = append(p.order, e)
-	p.count(e, time.Now())
+	now := time.Now()
+	p.size++
+	p.count(e, e.unnamed(), now)
+	p.shards[e.shard].note(p, e, e.unnamed(), 1)
+	p.changed(e)
 }
 
-func (p *part) removeGone() {
-	gone := func(e *entry) bool {
-		if e.gone {
-			e.queue.requests -= e.requests
-			if e.position >= 0 {
-				p.uncount(e)
+// takeOut is the opposite of insert.
+func (p *part) takeOut(e *entry) {
+	e.list.queue.requests -= int(e.requests)
+	if e.list.lists {
+		p.listers = slices.DeleteFunc(p.listers, func(l *entry) bool { return l == e })
+		return
+	}
+	p.size--
+	s := e.unnamed()
+	p.shards[e.shard].note(p, e, s, -1)
+	p.uncount(e, s)
+	p.changed(e)
+}
+
+// release frees an entry that is out and not in flight.
+func (p *part) release(e *entry) {
+	lists := e.list.lists
+	p.pack.forget(e.packed)
+	delete(p.whole, e)
+	*e = entry{shard: e.shard}
+	if !lists {
+		p.free = append(p.free, e)
+	}
+}
+
+// changed notes that the group of e, and the totals, must be rebuilt.
+func (p *part) changed(e *entry) { p.shards[e.shard].group, p.summary = nil, nil }
+
+// each returns the entries of a shard that are in use and listed.
+func (s *shard) each() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for i := range s.entries {
+			if e := &s.entries[i]; e.list != nil && !e.gone && !yield(e) {
+				return
 			}
 		}
-		return e.gone
-	}
-	p.listers = slices.DeleteFunc(p.listers, gone)
-	p.order = slices.DeleteFunc(p.order, gone)
-	for i, e := range p.order {
-		e.position = i
-	}
-	for _, q := range p.queues {
-		q.removeGone()
-	}
-}
-
-// reshard makes every shard anew after sources have come or gone.
-func (p *part) reshard() {
-	p.shards = make([]shard, (len(p.order)+shardSize-1)/shardSize)
-	p.summary = nil
-	for i, e := range p.order {
-		p.shards[i/shardSize].note(p, e, 1)
 	}
 }
 
@@ -151,23 +199,55 @@ func (p *part) note(s *snapshot.Snapshot) {
 	}
 }
 
-func (p *part) entriesOf(i int) []*entry {
-	return p.order[i*shardSize : min((i+1)*shardSize, len(p.order))]
+// shows reports whether the source of e has series of its own.
+func (p *part) shows(e *entry) bool {
+	return p.Series != providers.SeriesNone && (p.Series != providers.SeriesLow || p.low(e, e.unnamed()) > 0)
 }
 
+// group returns the group of a shard.
 func (p *part) group(a *account, i int) *snapshot.Group {
-	if p.shards[i].group == nil {
-		entries := p.entriesOf(i)
-		g := &snapshot.Group{
-			Provider: a.Provider, Account: a.Name, Part: p.Part, Shard: i,
-			Snapshots: make([]*snapshot.Snapshot, len(entries)),
+	s := p.shards[i]
+	if s.group == nil {
+		s.group = &snapshot.Group{Provider: a.Provider, Account: a.Name, Part: p.Part, Shard: i}
+		if p.Fleet {
+			s.group.Fleet = p.fleetOf(s)
+		} else {
+			for e := range s.each() {
+				s.group.Snapshots = append(s.group.Snapshots, e.snapshot())
+			}
 		}
-		for j, e := range entries {
-			g.Snapshots[j] = e.snapshot
-		}
-		p.shards[i].group = g
 	}
-	return p.shards[i].group
+	return s.group
+}
+
+// fleetOf returns the snapshots of a shard as they are now. They are unpacked each time
+// that somebody goes through them, because nearly always nobody does.
+func (p *part) fleetOf(s *shard) iter.Seq[*snapshot.Snapshot] {
+	var entries []entry // copies
+	var whole map[int]*snapshot.Snapshot
+	for e := range s.each() {
+		if p.shows(e) {
+			if w := p.whole[e]; w != nil {
+				if whole == nil {
+					whole = map[int]*snapshot.Snapshot{}
+				}
+				whole[len(entries)] = w
+			}
+			entries = append(entries, entry{list: e.list, packed: e.packed, row: e.row})
+		}
+	}
+	pack := p.pack
+	return func(yield func(*snapshot.Snapshot) bool) {
+		for i := range entries {
+			shot := whole[i]
+			if shot == nil {
+				shot = entries[i].unpacked(&pack)
+			}
+			if !yield(shot) {
+				return
+			}
+		}
+	}
 }
 
 // groups adds the groups of the part to into: of a fleet its totals, and its sources
@@ -180,10 +260,11 @@ func (p *part) groups(a *account, into []*snapshot.Group, now time.Time) []*snap
 		}
 		into = append(into, p.summary)
 	}
-	for i := range p.shards {
-		if p.Series != providers.SeriesNone {
-			into = append(into, p.group(a, i))
+	for i, s := range p.shards {
+		if p.Series == providers.SeriesNone || p.Series == providers.SeriesLow && s.low == 0 {
+			continue
 		}
+		into = append(into, p.group(a, i))
 	}
 	return into
 }
@@ -204,9 +285,9 @@ func (p *part) status(a *account, now time.Time) snapshot.Source {
 	fleet := p.tally.fleet
 	worked, failed := fleet.Fresh, fleet.Stale+fleet.Failed
 	for _, e := range p.listers {
-		switch {
-		case e.snapshot.TriedAt.IsZero():
-		case e.snapshot.Failure == nil:
+		switch shot := e.unnamed(); {
+		case shot.TriedAt.IsZero():
+		case shot.Failure == nil:
 			worked++
 		default:
 			failed++
@@ -219,11 +300,14 @@ func (p *part) status(a *account, now time.Time) snapshot.Source {
 	if p.Fleet {
 		s.Fleet, s.Totals = &fleet, p.totals()
 	} else {
-		for _, e := range p.order {
-			s.Part.Interval = max(s.Part.Interval, e.snapshot.Reading.AskAfter)
-			if e.snapshot.Serves(now, p.MaxAge) {
-				s.Balances = append(s.Balances, e.snapshot.Reading.Balances...)
-				s.Prices += len(e.snapshot.Reading.Prices)
+		for _, shard := range p.shards {
+			for e := range shard.each() {
+				shot := e.unnamed()
+				s.Part.Interval = max(s.Part.Interval, shot.Reading.AskAfter)
+				if shot.Serves(now, p.MaxAge) {
+					s.Balances = append(s.Balances, shot.Reading.Balances...)
+					s.Prices += len(shot.Reading.Prices)
+				}
 			}
 		}
 	}

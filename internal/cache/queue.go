@@ -3,7 +3,6 @@ package cache
 import (
 	"container/heap"
 	"iter"
-	"slices"
 	"time"
 )
 
@@ -13,21 +12,28 @@ import (
 type queue struct {
 	interval time.Duration
 	items    items
-	requests int  // of one fetch of every source of the interval, also of those in flight
-	stale    bool // the due time of a queued entry has changed
+	requests int // of one fetch of every source of the interval, also of those in flight
 }
 
-// item is an entry in a queue; small, because fleets have many.
-type item struct {
-	due   time.Duration // since the cache's epoch
-	entry *entry
-}
-
-func (q *queue) push(e *entry) { heap.Push(&q.items, item{due: e.due, entry: e}) }
+func (q *queue) push(e *entry) { heap.Push(&q.items, e) }
 
 func (q *queue) pop() *entry {
-	it, _ := heap.Pop(&q.items).(item)
-	return it.entry
+	e, _ := heap.Pop(&q.items).(*entry)
+	return e
+}
+
+// remove takes e out, if it is in.
+func (q *queue) remove(e *entry) {
+	if e.queued() {
+		heap.Remove(&q.items, int(e.place)-1)
+	}
+}
+
+// reorder takes over a due time that e has got, if it is in.
+func (q *queue) reorder(e *entry) {
+	if e.queued() {
+		heap.Fix(&q.items, int(e.place)-1)
+	}
 }
 
 // head returns the entry that is due first; nil if the queue is empty.
@@ -35,7 +41,7 @@ func (q *queue) head() *entry {
 	if len(q.items) == 0 {
 		return nil
 	}
-	return q.items[0].entry
+	return q.items[0]
 }
 
 // due returns the entries due by horizon. In a heap they form a tree from the head, so
@@ -46,7 +52,7 @@ func (q *queue) due(horizon time.Duration) iter.Seq[*entry] {
 			i := stack[len(stack)-1]
 			stack = stack[:len(stack)-1]
 			if i < len(q.items) && q.items[i].due <= horizon {
-				if !yield(q.items[i].entry) {
+				if !yield(q.items[i]) {
 					return
 				}
 				stack = append(stack, 2*i+1, 2*i+2)
@@ -68,26 +74,8 @@ func (q *queue) countDue(horizon time.Duration, most int) int {
 	return n
 }
 
-// reorder takes over the due times that entries have got while they were queued.
-func (q *queue) reorder() {
-	if !q.stale {
-		return
-	}
-	q.stale = false
-	for i := range q.items {
-		q.items[i].due = q.items[i].entry.due
-	}
-	heap.Init(&q.items)
-}
-
-// removeGone removes the entries that are gone.
-func (q *queue) removeGone() {
-	q.items = slices.DeleteFunc(q.items, func(it item) bool { return it.entry.gone })
-	heap.Init(&q.items)
-}
-
-// items implements [heap.Interface].
-type items []item
+// items implements [heap.Interface]. Each entry knows its place in it.
+type items []*entry
 
 func (h items) Len() int { return len(h) }
 
@@ -95,20 +83,29 @@ func (h items) Less(i, j int) bool {
 	if h[i].due != h[j].due {
 		return h[i].due < h[j].due
 	}
-	return h[i].entry.seq < h[j].entry.seq
+	return h[i].seq < h[j].seq
 }
 
-func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h items) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h.put(i)
+	h.put(j)
+}
+
+// put notes the place of the entry at i, counted from 1: 0 is an entry that is not in.
+func (h items) put(i int) { h[i].place = uint32(i) + 1 } //nolint:gosec // an index
 
 func (h *items) Push(x any) {
-	it, _ := x.(item)
-	*h = append(*h, it)
+	e, _ := x.(*entry)
+	*h = append(*h, e)
+	h.put(len(*h) - 1)
 }
 
 func (h *items) Pop() any {
 	old := *h
 	last := old[len(old)-1]
-	old[len(old)-1] = item{}
+	old[len(old)-1] = nil
+	last.place = 0
 	*h = old[:len(old)-1]
 	return last
 }

@@ -14,7 +14,7 @@ func BenchmarkChooseNext(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			q := &queue{interval: interval, items: make(items, 0, n)}
 			for i := range n {
-				q.push(&entry{due: interval * time.Duration(i) / time.Duration(n), seq: uint64(i)})
+				q.push(&entry{due: interval * time.Duration(i) / time.Duration(n), seq: uint32(i)})
 			}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 // tally counts what the sources of a part serve. It changes with each snapshot that is
@@ -25,21 +26,21 @@ type total struct {
 	low   int
 }
 
-// count adds what e contributes, as of now, to the tally.
-func (p *part) count(e *entry, now time.Time) {
-	e.serves = e.snapshot.Serves(now, p.MaxAge)
-	p.add(e, 1)
+// count adds what e contributes with its snapshot s, as of now, to the tally.
+func (p *part) count(e *entry, s *snapshot.Snapshot, now time.Time) {
+	e.serves = s.Serves(now, p.MaxAge)
+	p.add(e, s, 1)
 }
 
 // uncount takes away what e contributes.
-func (p *part) uncount(e *entry) { p.add(e, -1) }
+func (p *part) uncount(e *entry, s *snapshot.Snapshot) { p.add(e, s, -1) }
 
-func (p *part) add(e *entry, n int) {
+func (p *part) add(e *entry, s *snapshot.Snapshot, n int) {
 	f := &p.tally.fleet
 	switch {
-	case e.snapshot.TriedAt.IsZero():
+	case s.TriedAt.IsZero():
 		f.Pending += n
-	case e.snapshot.Failure == nil:
+	case s.Failure == nil:
 		f.Fresh += n
 	case e.serves:
 		f.Stale += n
@@ -50,7 +51,7 @@ func (p *part) add(e *entry, n int) {
 		return
 	}
 	p.tally.serving += n
-	for _, b := range e.snapshot.Reading.SubscriberBalances {
+	for _, b := range s.Reading.SubscriberBalances {
 		key := amount{b.Currency, b.Unit}
 		t := p.tally.totals[key]
 		if t == nil {
@@ -69,8 +70,8 @@ func (p *part) add(e *entry, n int) {
 }
 
 // low counts the balances of e that are below their threshold.
-func (p *part) low(e *entry) (n int) {
-	for _, b := range e.snapshot.Reading.SubscriberBalances {
+func (p *part) low(e *entry, s *snapshot.Snapshot) (n int) {
+	for _, b := range s.Reading.SubscriberBalances {
 		if e.serves && p.IsLow(b) {
 			n++
 		}
@@ -79,46 +80,50 @@ func (p *part) low(e *entry) (n int) {
 }
 
 // note adds n times to the shard what it has to know of e.
-func (s *shard) note(p *part, e *entry, n int) {
-	s.low += n * p.low(e)
-	if e.snapshot.Failure != nil {
+func (s *shard) note(p *part, e *entry, shot *snapshot.Snapshot, n int) {
+	s.low += n * p.low(e, shot)
+	if shot.Failure != nil {
 		s.failing += n
 	}
-	if end := e.snapshot.FetchedAt.Add(p.MaxAge); n > 0 && e.serves && (s.until.IsZero() || end.Before(s.until)) {
+	if end := shot.FetchedAt.Add(p.MaxAge); n > 0 && e.serves && (s.until.IsZero() || end.Before(s.until)) {
 		s.until = end
 	}
 }
 
 // replace makes next the snapshot of e.
 func (p *part) replace(e *entry, next *snapshot.Snapshot, now time.Time) {
-	if e.position < 0 || e.position/shardSize >= len(p.shards) { // not counted, or not yet
-		e.snapshot = next
+	if e.list.lists {
+		e.set(next)
 		return
 	}
-	s := &p.shards[e.position/shardSize]
-	s.note(p, e, -1)
-	p.uncount(e)
-	e.snapshot = next
-	p.count(e, now)
-	s.note(p, e, 1)
-	s.group, p.summary = nil, nil
+	s, before := p.shards[e.shard], e.unnamed()
+	shown := p.low(e, before)
+	s.note(p, e, before, -1)
+	p.uncount(e, before)
+	e.set(next)
+	p.count(e, next, now)
+	s.note(p, e, next, 1)
+	p.summary = nil
+	if p.Series != providers.SeriesLow || shown+p.low(e, next) > 0 {
+		s.group = nil
+	}
 }
 
 // expire takes the values out of the tally that have ended.
 func (p *part) expire(now time.Time) {
-	for i := range p.shards {
-		s := &p.shards[i]
+	for _, s := range p.shards {
 		if s.until.IsZero() || now.Before(s.until) {
 			continue
 		}
 		p.summary = nil
-		*s = shard{group: s.group}
-		for _, e := range p.entriesOf(i) {
-			if e.serves && !e.snapshot.Serves(now, p.MaxAge) {
-				p.uncount(e)
-				p.count(e, now)
+		s.low, s.failing, s.until = 0, 0, time.Time{}
+		for e := range s.each() {
+			shot := e.unnamed()
+			if e.serves && !shot.Serves(now, p.MaxAge) {
+				p.uncount(e, shot)
+				p.count(e, shot, now)
 			}
-			s.note(p, e, 1)
+			s.note(p, e, shot, 1)
 		}
 	}
 }
@@ -144,18 +149,19 @@ func (p *part) subscribers(now time.Time, most int) (lowest, failing []snapshot.
 	ratio := func(s snapshot.Subscriber) float64 {
 		return (s.Balance.Value - s.Threshold) / max(s.Threshold, -s.Threshold, 1e-300)
 	}
-	for i := range p.shards {
-		if p.shards[i].low == 0 && (p.shards[i].failing == 0 || len(failing) >= most) {
+	for _, s := range p.shards {
+		if s.low == 0 && (s.failing == 0 || len(failing) >= most) {
 			continue
 		}
-		for _, e := range p.entriesOf(i) {
-			if e.snapshot.Failure != nil && len(failing) < most {
-				failing = append(failing, snapshot.Subscriber{Name: e.source.Describe().Name, Failure: e.snapshot.Failure, TriedAt: e.snapshot.TriedAt})
+		for e := range s.each() {
+			shot := e.unnamed()
+			if shot.Failure != nil && len(failing) < most {
+				failing = append(failing, snapshot.Subscriber{Name: e.name(), Failure: shot.Failure, TriedAt: shot.TriedAt})
 			}
-			for _, b := range e.snapshot.Reading.SubscriberBalances {
+			for _, b := range shot.Reading.SubscriberBalances {
 				if e.serves && p.IsLow(b) {
 					lowest = append(lowest, snapshot.Subscriber{
-						Name: e.snapshot.Reading.Subscriber, Balance: b, Threshold: p.LowThresholds[b.Label()], TriedAt: e.snapshot.TriedAt,
+						Name: cmp.Or(shot.Reading.Subscriber, e.name()), Balance: b, Threshold: p.LowThresholds[b.Label()], TriedAt: shot.TriedAt,
 					})
 				}
 			}
@@ -172,7 +178,7 @@ func (p *part) remember(e *entry, s *snapshot.Snapshot) {
 		p.history = newest(p.history, snapshot.Point{At: s.FetchedAt, Balances: s.Reading.Balances}, maxHistory)
 	}
 	if s.Failure != nil {
-		p.past = newest(p.past, snapshot.Subscriber{Name: e.source.Describe().Name, Failure: s.Failure, TriedAt: s.TriedAt}, maxFailures)
+		p.past = newest(p.past, snapshot.Subscriber{Name: e.name(), Failure: s.Failure, TriedAt: s.TriedAt}, maxFailures)
 	}
 }
 

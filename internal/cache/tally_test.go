@@ -19,45 +19,54 @@ type named struct {
 	name string
 }
 
-func (n named) Describe() providers.Description { return providers.Description{Name: n.name} }
+func (n named) Describe() providers.Description {
+	return providers.Description{Key: n.name, Name: n.name, Kind: providers.KindSubscribers, Interval: time.Minute}
+}
 
 // Whatever happens to a fleet, its tally is what a walk over it finds.
 func TestTallyIsThatOfAWalk(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	now := time.Unix(1_700_000_000, 0)
-	p := &part{
-		Part: providers.Part{
-			Kind: providers.KindSubscribers, MaxAge: time.Hour, Fleet: true, LowThresholds: map[string]float64{"USD": 2, "MB": 50},
-		},
-		tally: tally{totals: map[amount]*total{}},
-	}
-	q := p.queueOf(time.Minute)
+	p := newPart(providers.Part{
+		Kind: providers.KindSubscribers, MaxAge: time.Hour, Fleet: true, LowThresholds: map[string]float64{"USD": 2, "MB": 50},
+	}, now)
+	var all []*entry
 	grow := func(n int) {
-		for range n {
-			e := &entry{snapshot: untried, queue: q, part: p, position: -1}
-			e.source = named{name: fmt.Sprint("s", len(p.order))}
-			p.insert(e, false)
+		l := &list{part: p, queue: p.queueOf(time.Minute)}
+		var sources providers.List
+		for i := range n {
+			sources = append(sources, named{name: fmt.Sprint("s", len(all))})
+			e := p.entry(false, n-i)
+			*e = entry{list: l, row: uint32(i), shard: e.shard}
+			all = append(all, e)
 		}
-		p.reshard()
+		l.roster = sources
+		for _, e := range all[len(all)-n:] {
+			p.insert(e)
+		}
 	}
 	grow(2500)
 	for step := range 3000 {
 		now = now.Add(time.Duration(rng.IntN(8000)) * time.Millisecond)
-		switch e := p.order[rng.IntN(len(p.order))]; {
+		switch e := all[rng.IntN(len(all))]; {
 		case step%1000 == 999:
-			for _, e := range p.order {
-				e.gone = rng.IntN(3) == 0
-			}
-			p.removeGone()
+			all = slices.DeleteFunc(all, func(e *entry) bool {
+				gone := rng.IntN(3) == 0
+				if gone {
+					p.takeOut(e)
+					p.release(e)
+				}
+				return gone
+			})
 			grow(rng.IntN(1500))
 		case rng.IntN(3) == 0:
-			next := *e.snapshot
+			next := *e.snapshot()
 			next.TriedAt, next.Failure = now, &snapshot.Failure{Reason: providers.ReasonTimeout}
 			next.Ended = rng.IntN(5) == 0
 			p.replace(e, &next, now)
 		default:
 			p.replace(e, &snapshot.Snapshot{TriedAt: now, FetchedAt: now, Reading: providers.Reading{
-				Subscriber: e.source.Describe().Name,
+				Subscriber: e.name(),
 				SubscriberBalances: []providers.SubscriberBalance{
 					{ID: "a", Currency: "USD", Value: float64(rng.IntN(500)) / 100},
 					{ID: "b", Unit: []string{"MB", "SMS"}[rng.IntN(2)], Value: float64(rng.IntN(100))},
@@ -66,24 +75,24 @@ func TestTallyIsThatOfAWalk(t *testing.T) {
 		}
 		if step%50 == 0 {
 			p.expire(now)
-			requireTally(t, p, now)
+			requireTally(t, p, all, now)
 		}
 	}
 }
 
-func requireTally(t *testing.T, p *part, now time.Time) {
+func requireTally(t *testing.T, p *part, all []*entry, now time.Time) {
 	t.Helper()
-	walk := tally{totals: map[amount]*total{}}
-	other := &part{Part: p.Part, tally: walk}
+	other := newPart(p.Part, now)
 	var lowest []snapshot.Subscriber
 	failing := 0
-	for _, e := range p.order {
-		fresh := &entry{snapshot: e.snapshot, position: -1, source: e.source}
-		other.count(fresh, now)
-		if e.snapshot.Failure != nil {
+	for _, e := range all {
+		var fresh entry
+		shot := e.snapshot()
+		other.count(&fresh, shot, now)
+		if shot.Failure != nil {
 			failing++
 		}
-		for _, b := range e.snapshot.Reading.SubscriberBalances {
+		for _, b := range shot.Reading.SubscriberBalances {
 			if fresh.serves && p.IsLow(b) {
 				lowest = append(lowest, snapshot.Subscriber{Balance: b, Threshold: p.LowThresholds[b.Label()]})
 			}
@@ -92,7 +101,8 @@ func requireTally(t *testing.T, p *part, now time.Time) {
 	require.Equal(t, other.tally.fleet, p.tally.fleet)
 	require.Equal(t, other.tally.serving, p.tally.serving)
 	require.Equal(t, other.totals(), p.totals())
-	require.Equal(t, len(p.order), p.tally.fleet.Total())
+	require.Equal(t, len(all), p.tally.fleet.Total())
+	require.Equal(t, len(all), p.size)
 
 	gotLow, gotFailing := p.subscribers(now, 10)
 	require.Len(t, gotFailing, min(failing, 10))

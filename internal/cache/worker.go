@@ -78,21 +78,28 @@ func (a *account) parallel() int {
 // worker fetches one source after the other until none is due or the account is
 // blocked.
 func (a *account) worker() {
-	for e := a.take(); e != nil; e = a.take() {
-		d := e.source.Describe()
-		claim, err := a.claim(d, e.version)
+	for f := a.take(); f != nil; f = a.take() {
+		claim, err := a.claim(f.Description, f.version)
 		switch {
 		case err != nil:
-			a.giveUp(e)
+			a.giveUp(f.entry)
 		case claim.Result == state.Held:
-			a.retry(e, claim.Retry)
+			a.retry(f.entry, claim.Retry)
 		case claim.Result == state.Shared:
-			a.adopt(e, d, claim)
+			a.adopt(f, claim)
 		default:
-			a.refresh(e, d, claim)
+			a.refresh(f, claim)
 		}
 		a.forget()
 	}
+}
+
+// flight is a source that is fetched. The lists of the account may change meanwhile.
+type flight struct {
+	*entry
+	providers.Description
+	source providers.Source
+	before *snapshot.Snapshot
 }
 
 // checkSecrets reads the secrets of an account that is blocked because they were
@@ -125,18 +132,32 @@ func generations(a Account) []uint64 {
 
 // take returns the due source that is the latest relative to its interval, and
 // counts it as in flight. It returns nil, and the worker must end, if there is none.
-func (a *account) take() *entry {
+func (a *account) take() *flight {
+	f, listed := a.pop()
+	if f == nil {
+		return nil
+	}
+	f.Description = f.source.Describe()
+	if listed { // it is a new one that knows only what its list says
+		if _, err := a.restore(f.Description, f.before); err == nil {
+			f.Description = f.source.Describe()
+		}
+	}
+	return f
+}
+
+func (a *account) pop() (f *flight, listed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if q := a.latest(); q != nil && (!a.held || a.workers == 1) {
 		e := q.pop()
 		e.inFlight = true
-		e.part.inFlight++
-		return e
+		e.part().inFlight++
+		return &flight{entry: e, source: e.source(), before: e.snapshot()}, e.list.lister != nil
 	}
 	a.workers--
 	a.proceed()
-	return nil
+	return nil, false
 }
 
 func (a *account) latest() *queue {
@@ -191,7 +212,7 @@ func (a *account) giveUp(e *entry) {
 // and lets the worker wait. A scrape waits for the source as for a fetch of its own.
 func (a *account) retry(e *entry, after time.Duration) {
 	a.mu.Lock()
-	e.due = max(e.due, e.part.horizon)
+	e.due = max(e.due, e.part().horizon)
 	a.seq++
 	e.seq = a.seq
 	a.land(e)
@@ -205,37 +226,35 @@ func (a *account) retry(e *entry, after time.Duration) {
 // land ends the flight of a source and queues it again.
 func (a *account) land(e *entry) {
 	e.inFlight = false
-	e.part.inFlight--
+	e.part().inFlight--
 	if e.gone {
-		a.remove(e.source.Describe().Key)
+		a.gone = append(a.gone, e)
 	} else {
-		e.queue.push(e)
+		e.list.queue.push(e)
 	}
 	a.proceed()
 }
 
 // adopt serves what another process has fetched.
-func (a *account) adopt(e *entry, d providers.Description, c state.Claim) {
-	roster, _ := a.restore(d, c.Snapshot) // logged; without it, the earlier roster stays
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.install(e, mend(c.Snapshot, time.Now(), d.Interval), c.Version, roster)
+func (a *account) adopt(f *flight, c state.Claim) {
+	roster, _ := a.restore(f.Description, c.Snapshot) // logged; without it, the earlier roster stays
+	a.install(f, mend(c.Snapshot, time.Now(), f.Interval), c.Version, roster)
 }
 
 // refresh fetches a source, stores the outcome, and serves it. An outcome whose claim
 // was lost is dropped: another process is fetching the source, or has.
-func (a *account) refresh(e *entry, d providers.Description, c state.Claim) {
+func (a *account) refresh(f *flight, c state.Claim) {
 	secrets := generations(a.Account)
-	reading, err := a.fetch(e, c.Lost)
+	reading, err := a.fetch(f, c.Lost)
 	now := time.Now()
-	outcome := state.Outcome{Key: d.Key, Token: c.Token}
+	outcome := state.Outcome{Key: f.Key, Token: c.Token}
 	switch {
 	case err == nil:
-		outcome.Snapshot = succeeded(d, reading, now)
+		outcome.Snapshot = succeeded(f.Description, reading, now)
 	case errors.Is(err, errLost):
 		outcome.Abandoned = true
 		a.publish(outcome)
-		a.retry(e, 0)
+		a.retry(f.entry, 0)
 		return
 	case errors.Is(err, providers.ErrNotAsked) || a.ctx.Err() != nil:
 		outcome.Abandoned = true
@@ -243,9 +262,9 @@ func (a *account) refresh(e *entry, d providers.Description, c state.Claim) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if !a.stopped() && !errors.Is(err, context.DeadlineExceeded) {
-			e.due = a.cache.now() + untilNextScrape // the store is out of reach
+			f.due = a.cache.now() + untilNextScrape // the store is out of reach
 		} // else it stays as late as it is
-		a.land(e)
+		a.land(f.entry)
 		return
 	default:
 		failure := providers.AsError(err)
@@ -254,25 +273,25 @@ func (a *account) refresh(e *entry, d providers.Description, c state.Claim) {
 			a.refused = secrets
 			a.mu.Unlock()
 		}
-		outcome.Snapshot = a.failed(e, failure, now)
+		outcome.Snapshot = a.failed(f.before, failure, now)
 	}
 	// Before it is queued again: this process, too, needs a new claim then.
-	if d.Requests > 0 && !a.publish(outcome) {
-		a.retry(e, 0)
+	if f.Requests > 0 && !a.publish(outcome) {
+		a.retry(f.entry, 0)
 		return
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.count(e, outcome.Snapshot)
-	a.install(e, outcome.Snapshot, c.Token, reading.Roster)
+	a.count(f, outcome.Snapshot)
+	a.mu.Unlock()
+	a.install(f, outcome.Snapshot, c.Token, reading.Roster)
 }
 
 // errLost is the cause of a context that ended because the claim was lost.
 var errLost = errors.New("another process has taken over")
 
 // fetch fetches a source until lost is closed.
-func (a *account) fetch(e *entry, lost <-chan struct{}) (reading providers.Reading, err error) {
-	ctx, cancel := context.WithTimeout(a.ctx, max(e.queue.interval, minFetchTime))
+func (a *account) fetch(f *flight, lost <-chan struct{}) (reading providers.Reading, err error) {
+	ctx, cancel := context.WithTimeout(a.ctx, max(f.Interval, minFetchTime))
 	defer cancel()
 	if lost != nil {
 		claimed, end := context.WithCancelCause(ctx)
@@ -291,7 +310,7 @@ func (a *account) fetch(e *entry, lost <-chan struct{}) (reading providers.Readi
 		}()
 		ctx = claimed
 	}
-	ctx = gate.WithTurn(ctx, gate.Turn{DueAt: a.cache.epoch.Add(e.due), Interval: e.queue.interval})
+	ctx = gate.WithTurn(ctx, gate.Turn{DueAt: a.cache.epoch.Add(f.due), Interval: f.Interval})
 	defer func() {
 		if p := recover(); p != nil {
 			// One account's fault must not end the process that watches the others.
@@ -299,7 +318,7 @@ func (a *account) fetch(e *entry, lost <-chan struct{}) (reading providers.Readi
 			err = providers.Errorf(providers.ReasonInternal, "panic: %v", p)
 		}
 	}()
-	return e.source.Fetch(ctx)
+	return f.source.Fetch(ctx)
 }
 
 func succeeded(d providers.Description, reading providers.Reading, now time.Time) *snapshot.Snapshot {
@@ -310,13 +329,16 @@ func succeeded(d providers.Description, reading providers.Reading, now time.Time
 	}
 }
 
-func (a *account) failed(e *entry, failure *providers.Error, now time.Time) *snapshot.Snapshot {
-	next := *e.snapshot
+func (a *account) failed(before *snapshot.Snapshot, failure *providers.Error, now time.Time) *snapshot.Snapshot {
+	next := *before
 	next.TriedAt = now
-	next.Ended = e.snapshot.Ended || failure.Gone
+	next.Ended = before.Ended || failure.Gone
 	next.Failure = &snapshot.Failure{Reason: failure.Reason, Message: failure.Message, ID: failure.ID, Count: 1}
-	if before := e.snapshot.Failure; before != nil {
-		next.Failure.Count = before.Count + 1
+	if before.Failure != nil {
+		next.Failure.Count = before.Failure.Count + 1
+	}
+	if failure.Forget {
+		next.Reading.Kept = nil
 	}
 	next.DueAt = now.Add(a.backOff(failure, next.Failure.Count))
 	return &next
@@ -336,31 +358,26 @@ func (a *account) backOff(failure *providers.Error, count int) time.Duration {
 	return quota.BackOff(count, rand.Float64()) //nolint:gosec // jitter
 }
 
-// install makes s the snapshot that is served, and ends the flight of its source.
-func (a *account) install(e *entry, s *snapshot.Snapshot, version uint64, roster providers.Roster) {
-	if !e.gone {
-		a.show(e, s, version, roster)
-		e.due = max(e.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
-	}
-	a.land(e)
-}
-
-// show makes s the snapshot of e, and roster what it lists.
-func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, roster providers.Roster) {
-	a.serve(e, s, version)
-	requests := e.source.Describe().Requests
-	e.queue.requests += requests - e.requests
-	e.requests = requests
+// install makes s the snapshot that is served, roster what the source lists, if it is
+// not nil, and ends the flight.
+func (a *account) install(f *flight, s *snapshot.Snapshot, version uint64, roster providers.Roster) {
 	if roster != nil {
-		a.replaceRoster(e, roster)
+		a.setRoster(f.entry, roster)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !f.gone {
+		a.show(f.entry, s, version, f.source)
+		f.due = max(f.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
+	}
+	a.land(f.entry)
 }
 
 // count counts and logs a refresh of a source with the outcome s.
-func (a *account) count(e *entry, s *snapshot.Snapshot) {
-	p, before := e.part, e.snapshot
+func (a *account) count(f *flight, s *snapshot.Snapshot) {
+	p, before := f.part(), f.before
 	p.refreshes++
-	each := !p.Fleet || e.position < 0
+	each := !p.Fleet || f.Lists
 	if s.Failure == nil {
 		for reason, n := range s.Reading.Dropped {
 			a.dropped[reason] += uint64(n) //nolint:gosec // a number of rows

@@ -3,6 +3,8 @@
 package snapshot
 
 import (
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/quota"
@@ -49,7 +51,10 @@ type Group struct {
 	Account  string
 	Part     providers.Part
 	// Shard numbers the groups of one account and kind, from 0.
-	Shard     int
+	Shard int
+	// Fleet, if not nil, returns the snapshots of a fleet, which makes them each time.
+	// Other groups have Snapshots.
+	Fleet     iter.Seq[*Snapshot]
 	Snapshots []*Snapshot
 	// Totals is not nil in the one group of a fleet that has no snapshots and stands
 	// for all of them.
@@ -85,11 +90,19 @@ type Point struct {
 	Balances []providers.Balance
 }
 
+// All returns the snapshots of g.
+func (g *Group) All() iter.Seq[*Snapshot] {
+	if g.Fleet != nil {
+		return g.Fleet
+	}
+	return slices.Values(g.Snapshots)
+}
+
 // NextEnd returns the earliest time after now at which a value of g ends; zero if
 // none does.
 func (g *Group) NextEnd(now time.Time) time.Time {
 	var next time.Time
-	for _, s := range g.Snapshots {
+	for s := range g.All() {
 		if !s.Serves(now, g.Part.MaxAge) {
 			continue
 		}

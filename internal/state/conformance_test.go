@@ -17,11 +17,16 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	statetest.Run(t, statetest.Handles{Open: func(t *testing.T) state.Store {
+	statetest.Run(t, statetest.Handles{NoSnapshots: true, Open: func(t *testing.T) state.Store {
 		s, err := state.Open("memory:", state.Options{Logger: log.NewNopLogger()})
 		require.NoError(t, err)
 		return s
 	}})
+}
+
+// TestDurable holds the store of other tests to the contract.
+func TestDurable(t *testing.T) {
+	statetest.Run(t, statetest.Handles{Open: func(*testing.T) state.Store { return statetest.NewDurable() }})
 }
 
 func TestSQLite(t *testing.T) {

@@ -582,7 +582,7 @@ func TestClosedStore(t *testing.T) {
 	require.NoError(t, s.Close())
 	_, err := s.Update(t.Context(), "a", func(quota.Account, time.Time) quota.Account { return coolDown })
 	require.EqualError(t, err, "state store is closed")
-	require.EqualError(t, s.Load(t.Context(), "a", nil), "state store is closed")
+	require.EqualError(t, s.Load(t.Context(), "a", nil, nil), "state store is closed")
 	_, err = s.Publish(t.Context(), "a", []state.Outcome{{Key: "k", Snapshot: statetest.Balance(1)}})
 	require.EqualError(t, err, "state store is closed")
 }

@@ -181,8 +181,9 @@ func (f *file) report(err error) {
 	f.failing = err != nil
 }
 
-// each calls fn for every record of an account. fn may use the file.
-func (f *file) each(id string, fn func(key string, record []byte)) error {
+// each calls fn for every record of an account, or for those of keys if that is not nil.
+// fn may use the file.
+func (f *file) each(id string, keys []string, fn func(key string, record []byte)) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
 	newer := maps.Clone(f.missing)
@@ -190,9 +191,12 @@ func (f *file) each(id string, fn func(key string, record []byte)) error {
 	f.access.Unlock()
 	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id })
 	for n, record := range newer {
-		if len(record) > 0 {
+		if len(record) > 0 && (keys == nil || slices.Contains(keys, n.key)) {
 			fn(n.key, record)
 		}
+	}
+	if keys != nil {
+		return f.some(id, keys, newer, fn)
 	}
 	for from, more := "", true; more; {
 		f.access.Lock()
@@ -208,6 +212,27 @@ func (f *file) each(id string, fn func(key string, record []byte)) error {
 			from = r.key + "\x00" // the next possible key
 		}
 		more = len(records) == portion
+	}
+	return nil
+}
+
+// some calls fn for the records of keys that are not in newer.
+func (f *file) some(id string, keys []string, newer map[name][]byte, fn func(key string, record []byte)) error {
+	for _, key := range keys {
+		if _, ok := newer[name{id, key}]; ok {
+			continue
+		}
+		f.access.Lock()
+		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key = ?", []byte(id), []byte(key))
+		f.access.Unlock()
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if len(r.value) > 0 {
+				fn(r.key, r.value)
+			}
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -240,40 +241,70 @@ func decodeShared(id, run, record string) (quota.Account, error) {
 }
 
 // Load implements [Store].
-func (s *redisStore) Load(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	seen := make(map[string]bool) // a scan returns a field again if the hash is resized
+func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+	var old []string
 	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
-	for cursor := uint64(0); ; {
-		var fields []string
-		err := s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) (err error) {
-			if fields, cursor, err = c.HScan(ctx, s.snapshotKey(id), cursor, "", portion).Result(); err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
+	err := s.records(ctx, id, keys, func(key, record string) {
+		decoded, version, ok := s.decode(ctx, id, key, record)
+		switch {
+		case !ok:
+		case version < oldest:
+			old = append(old, key)
+		default:
+			fn(key, decoded, version)
+		}
+	})
+	for some := range slices.Chunk(old, portion) {
+		_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
+			return c.HDel(ctx, s.snapshotKey(id), some...).Err()
+		})
+	}
+	return err
+}
+
+// records calls fn for the records of an account: those of keys, or all if keys is nil.
+func (s *redisStore) records(ctx context.Context, id string, keys []string, fn func(key, record string)) error {
+	key := s.snapshotKey(id)
+	read := func(read func(ctx context.Context, c *redis.Client) error) error {
+		return s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
+			err := read(ctx, c)
+			if err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
 				_, err = s.newer(ctx, c, id, []Source{{}}) // sets it aside
 			}
+			return err
+		})
+	}
+	if keys != nil && len(keys) == 0 {
+		return nil
+	}
+	if keys != nil {
+		var records []any
+		err := read(func(ctx context.Context, c *redis.Client) (err error) {
+			records, err = c.HMGet(ctx, key, keys...).Result()
+			return err
+		})
+		for i, record := range records {
+			if record, ok := record.(string); ok {
+				fn(keys[i], record)
+			}
+		}
+		return err
+	}
+	seen := make(map[string]bool) // a scan returns a field again if the hash is resized
+	for cursor := uint64(0); ; {
+		var fields []string
+		err := read(func(ctx context.Context, c *redis.Client) (err error) {
+			fields, cursor, err = c.HScan(ctx, key, cursor, "", portion).Result()
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		var old []string
 		for i := 0; i+1 < len(fields); i += 2 {
-			key, record := fields[i], fields[i+1]
-			if seen[key] {
-				continue
+			if !seen[fields[i]] {
+				seen[fields[i]] = true
+				fn(fields[i], fields[i+1])
 			}
-			seen[key] = true
-			decoded, version, ok := s.decode(ctx, id, key, record)
-			switch {
-			case !ok:
-			case version < oldest:
-				old = append(old, key)
-			default:
-				fn(key, decoded, version)
-			}
-		}
-		if len(old) > 0 {
-			_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
-				return c.HDel(ctx, s.snapshotKey(id), old...).Err()
-			})
 		}
 		if cursor == 0 {
 			return nil

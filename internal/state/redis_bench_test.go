@@ -91,7 +91,7 @@ func BenchmarkRedisLoad(b *testing.B) {
 	require.NoError(b, err)
 	for b.Loop() {
 		start, loaded, newer := time.Now(), 0, 0
-		require.NoError(b, s.Load(context.Background(), "fleet", func(string, *snapshot.Snapshot, uint64) { loaded++ }))
+		require.NoError(b, s.Load(context.Background(), "fleet", nil, func(string, *snapshot.Snapshot, uint64) { loaded++ }))
 		b.ReportMetric(time.Since(start).Seconds(), "load-s")
 		start = time.Now()
 		_, err := s.Newer(context.Background(), "fleet", sources, func(string, *snapshot.Snapshot, uint64) { newer++ })

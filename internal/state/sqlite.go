@@ -88,9 +88,9 @@ func (s *sqliteStore) Update(_ context.Context, id string, change func(quota.Acc
 }
 
 // Load implements [Store].
-func (s *sqliteStore) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+func (s *sqliteStore) Load(_ context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	start, damaged := time.Now(), 0
-	err := s.snapshotFile.each(id, func(key string, record []byte) {
+	err := s.snapshotFile.each(id, keys, func(key string, record []byte) {
 		if decoded, err := decodeSnapshot(id, key, record); err == nil {
 			fn(key, decoded, 0)
 		} else {

@@ -1,0 +1,93 @@
+package cache
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
+	"github.com/balance-exporter/balance_exporter/providers"
+)
+
+// list is sources of one kind and interval: those that a source has listed or, alone,
+// one of the sources that an account has from the start.
+type list struct {
+	part   *part
+	queue  *queue
+	roster providers.Roster
+	lister *entry // the source that listed it; nil for a source from the start
+	lists  bool   // the source lists others
+}
+
+// entry is one source and its newest snapshot. A fleet has millions: an entry and its
+// packed snapshot take 64 and about 48 bytes.
+type entry struct {
+	list    *list
+	packed  packed
+	due     time.Duration // since the cache's epoch
+	version uint64        // of the snapshot, in the store
+
+	row      uint32 // in the roster of its list
+	shard    uint32 // of its part
+	place    uint32 // in its queue, from 1; 0 if it is not in
+	seq      uint32 // order of arrival, for entries due together
+	checked  uint32 // the last catchUp that has asked for a newer snapshot
+	requests uint16 // of one fetch; 0 for a source that sends nothing
+
+	inFlight bool
+	gone     bool // no longer listed
+	serves   bool // has a value that counts in the tally of its part
+}
+
+func (e *entry) queued() bool { return e.place > 0 }
+
+func (e *entry) part() *part { return e.list.part }
+
+func (e *entry) key() string { return e.list.roster.Key(int(e.row)) }
+
+func (e *entry) source() providers.Source { return e.list.roster.Source(int(e.row)) }
+
+func (e *entry) name() string { return e.source().Describe().Name }
+
+// snapshot returns what is known of the source.
+func (e *entry) snapshot() *snapshot.Snapshot {
+	if s := e.part().whole[e]; s != nil {
+		return s
+	}
+	return e.unpacked(&e.part().pack)
+}
+
+// unnamed is snapshot without Reading.Subscriber, unless that differs from the name of
+// the source. It costs less.
+func (e *entry) unnamed() *snapshot.Snapshot {
+	p := e.part()
+	if s := p.whole[e]; s != nil || e.packed == "" {
+		return cmp.Or(s, untried)
+	}
+	return p.pack.unpack(e.packed, e.list.queue.interval)
+}
+
+// unpacked is snapshot for an entry that is packed.
+func (e *entry) unpacked(p *packer) *snapshot.Snapshot {
+	if e.packed == "" {
+		return untried
+	}
+	s := p.unpack(e.packed, e.list.queue.interval)
+	if s.Reading.Subscriber == "" && len(s.Reading.SubscriberBalances) > 0 {
+		s.Reading.Subscriber = e.name()
+	}
+	return s
+}
+
+// set makes s the snapshot of the source.
+func (e *entry) set(s *snapshot.Snapshot) {
+	p := e.part()
+	p.pack.forget(e.packed)
+	if packable(s) {
+		delete(p.whole, e)
+		e.packed = p.pack.pack(s, e.name(), e.list.queue.interval)
+	} else {
+		p.whole[e], e.packed = s, ""
+	}
+}
+
+var untried = &snapshot.Snapshot{}
