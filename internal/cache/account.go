@@ -49,8 +49,7 @@ type account struct {
 	// for it.
 	held bool
 	// caught is closed when catchUp ends; nil unless it runs.
-	caught   chan struct{}
-	catchUps uint32
+	caught chan struct{}
 }
 
 func newAccount(c *Cache, spec Account) *account {
@@ -495,4 +494,18 @@ func (a *account) status() snapshot.Account {
 		s.Sources = append(s.Sources, p.status(a, now))
 	}
 	return s
+}
+
+// subscribers implements [Cache.Subscribers]. It holds the lock for one shard at a time.
+func (a *account) subscribers(most int) (lowest, failing []snapshot.Subscriber) {
+	for _, p := range a.parts {
+		for i, more := 0, p.Fleet; more; i++ {
+			a.mu.Lock()
+			if more = i < len(p.shards); more {
+				lowest, failing = p.subscribers(p.shards[i], most, lowest, failing)
+			}
+			a.mu.Unlock()
+		}
+	}
+	return lowest, failing
 }

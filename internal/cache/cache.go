@@ -206,16 +206,10 @@ func (c *Cache) Groups() []*snapshot.Group {
 func (c *Cache) Subscribers(name snapshot.Name, most int) (lowest, failing []snapshot.Subscriber) {
 	for _, a := range c.list() {
 		if a.name() == name {
-			a.mu.Lock()
-			for _, p := range a.parts {
-				if p.Fleet {
-					lowest, failing = p.subscribers(time.Now(), most)
-				}
-			}
-			a.mu.Unlock()
+			return a.subscribers(most)
 		}
 	}
-	return lowest, failing
+	return nil, nil
 }
 
 // Status returns the state of every account.

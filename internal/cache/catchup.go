@@ -13,13 +13,10 @@ import (
 // a newer snapshot, because no process may fetch it before it is due. Workers wait, so
 // that a scrape serves the newest values even if the quota lets few sources be fetched.
 func (a *account) catchUp() {
-	a.mu.Lock()
-	a.catchUps++
-	a.mu.Unlock()
 	err := a.Gate.Load(a.ctx)
-	lost := false
+	lost, asked := false, map[*entry]bool{}
 	for first := true; err == nil; first = false {
-		sources := a.unchecked()
+		sources := a.unchecked(asked)
 		if len(sources) == 0 && !first {
 			break
 		}
@@ -65,8 +62,8 @@ func (a *account) publishAgain() {
 	publish()
 }
 
-// unchecked returns the due sources that this catchUp has not asked for yet.
-func (a *account) unchecked() []state.Source {
+// unchecked returns the due sources that are not in asked, and adds them to it.
+func (a *account) unchecked(asked map[*entry]bool) []state.Source {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var sources []state.Source
@@ -74,8 +71,8 @@ func (a *account) unchecked() []state.Source {
 	for _, p := range a.parts {
 		for _, q := range p.queues {
 			for e := range q.due(now) {
-				if e.checked < a.catchUps && e.requests > 0 {
-					e.checked = a.catchUps
+				if !asked[e] && e.requests > 0 {
+					asked[e] = true
 					sources = append(sources, state.Source{Key: e.key(), Version: e.version})
 				}
 			}

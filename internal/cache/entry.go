@@ -18,8 +18,8 @@ type list struct {
 	lists  bool   // the source lists others
 }
 
-// entry is one source and its newest snapshot. A fleet has millions: an entry and its
-// packed snapshot take 64 and about 48 bytes.
+// entry is one source and its newest snapshot. A fleet has millions: an entry takes 64
+// bytes, and its packed snapshot about 48.
 type entry struct {
 	list    *list
 	packed  packed
@@ -30,12 +30,13 @@ type entry struct {
 	shard    uint32 // of its part
 	place    uint32 // in its queue, from 1; 0 if it is not in
 	seq      uint32 // order of arrival, for entries due together
-	checked  uint32 // the last catchUp that has asked for a newer snapshot
 	requests uint16 // of one fetch; 0 for a source that sends nothing
 
 	inFlight bool
 	gone     bool // no longer listed
 	serves   bool // has a value that counts in the tally of its part
+	low      bool // has a balance below its threshold
+	failing  bool // the last try failed
 }
 
 func (e *entry) queued() bool { return e.place > 0 }
@@ -76,6 +77,14 @@ func (e *entry) unpacked(p *packer) *snapshot.Snapshot {
 		s.Reading.Subscriber = e.name()
 	}
 	return s
+}
+
+// fetchedAt returns when the value was asked for; zero if there is none.
+func (e *entry) fetchedAt() time.Time {
+	if e.packed == "" {
+		return e.unnamed().FetchedAt
+	}
+	return e.part().pack.fetchedAt(e.packed)
 }
 
 // set makes s the snapshot of the source.

@@ -114,6 +114,15 @@ func (p *packer) forget(x packed) {
 	}
 }
 
+// fetchedAt returns FetchedAt of what was packed.
+func (p *packer) fetchedAt(x packed) time.Time {
+	in := &reader{rest: x}
+	if in.number()&hasValue == 0 {
+		return time.Time{}
+	}
+	return p.time(in)
+}
+
 func (p *packer) appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return binary.AppendVarint(b, math.MinInt64)

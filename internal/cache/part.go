@@ -47,7 +47,7 @@ type part struct {
 type shard struct {
 	entries []entry         // at most shardSize; one without a list is free
 	group   *snapshot.Group // nil if it must be rebuilt
-	low     int             // balances below their threshold
+	low     int             // sources with a balance below its threshold
 	failing int             // sources whose last try failed
 	until   time.Time       // no value ends before; zero for none
 }
@@ -90,10 +90,8 @@ func (p *part) insert(e *entry) {
 		p.listers = append(p.listers, e)
 		return
 	}
-	now := time.Now()
 	p.size++
-	p.count(e, e.unnamed(), now)
-	p.shards[e.shard].note(p, e, e.unnamed(), 1)
+	p.count(e, e.unnamed(), time.Now())
 	p.changed(e)
 }
 
@@ -105,9 +103,7 @@ func (p *part) takeOut(e *entry) {
 		return
 	}
 	p.size--
-	s := e.unnamed()
-	p.shards[e.shard].note(p, e, s, -1)
-	p.uncount(e, s)
+	p.uncount(e, e.unnamed())
 	p.changed(e)
 }
 
@@ -199,11 +195,6 @@ func (p *part) note(s *snapshot.Snapshot) {
 	}
 }
 
-// shows reports whether the source of e has series of its own.
-func (p *part) shows(e *entry) bool {
-	return p.Series != providers.SeriesNone && (p.Series != providers.SeriesLow || p.low(e, e.unnamed()) > 0)
-}
-
 // group returns the group of a shard.
 func (p *part) group(a *account, i int) *snapshot.Group {
 	s := p.shards[i]
@@ -226,7 +217,7 @@ func (p *part) fleetOf(s *shard) iter.Seq[*snapshot.Snapshot] {
 	var entries []entry // copies
 	var whole map[int]*snapshot.Snapshot
 	for e := range s.each() {
-		if p.shows(e) {
+		if p.Series != providers.SeriesLow || e.low {
 			if w := p.whole[e]; w != nil {
 				if whole == nil {
 					whole = map[int]*snapshot.Snapshot{}

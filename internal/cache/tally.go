@@ -26,16 +26,35 @@ type total struct {
 	low   int
 }
 
-// count adds what e contributes with its snapshot s, as of now, to the tally.
+// count adds what e contributes with its snapshot s, as of now, to the tally and to its
+// shard.
 func (p *part) count(e *entry, s *snapshot.Snapshot, now time.Time) {
-	e.serves = s.Serves(now, p.MaxAge)
+	e.serves, e.failing = s.Serves(now, p.MaxAge), s.Failure != nil
+	e.low = e.serves && slices.ContainsFunc(s.Reading.SubscriberBalances, p.IsLow)
 	p.add(e, s, 1)
+	if e.serves {
+		p.shards[e.shard].endsAt(s.FetchedAt.Add(p.MaxAge))
+	}
 }
 
 // uncount takes away what e contributes.
 func (p *part) uncount(e *entry, s *snapshot.Snapshot) { p.add(e, s, -1) }
 
+// endsAt notes that a value ends at t.
+func (s *shard) endsAt(t time.Time) {
+	if s.until.IsZero() || t.Before(s.until) {
+		s.until = t
+	}
+}
+
 func (p *part) add(e *entry, s *snapshot.Snapshot, n int) {
+	shard := p.shards[e.shard]
+	if e.low {
+		shard.low += n
+	}
+	if e.failing {
+		shard.failing += n
+	}
 	f := &p.tally.fleet
 	switch {
 	case s.TriedAt.IsZero():
@@ -69,43 +88,19 @@ func (p *part) add(e *entry, s *snapshot.Snapshot, n int) {
 	}
 }
 
-// low counts the balances of e that are below their threshold.
-func (p *part) low(e *entry, s *snapshot.Snapshot) (n int) {
-	for _, b := range s.Reading.SubscriberBalances {
-		if e.serves && p.IsLow(b) {
-			n++
-		}
-	}
-	return n
-}
-
-// note adds n times to the shard what it has to know of e.
-func (s *shard) note(p *part, e *entry, shot *snapshot.Snapshot, n int) {
-	s.low += n * p.low(e, shot)
-	if shot.Failure != nil {
-		s.failing += n
-	}
-	if end := shot.FetchedAt.Add(p.MaxAge); n > 0 && e.serves && (s.until.IsZero() || end.Before(s.until)) {
-		s.until = end
-	}
-}
-
 // replace makes next the snapshot of e.
 func (p *part) replace(e *entry, next *snapshot.Snapshot, now time.Time) {
 	if e.list.lists {
 		e.set(next)
 		return
 	}
-	s, before := p.shards[e.shard], e.unnamed()
-	shown := p.low(e, before)
-	s.note(p, e, before, -1)
-	p.uncount(e, before)
+	shown := e.low
+	p.uncount(e, e.unnamed())
 	e.set(next)
 	p.count(e, next, now)
-	s.note(p, e, next, 1)
 	p.summary = nil
-	if p.Series != providers.SeriesLow || shown+p.low(e, next) > 0 {
-		s.group = nil
+	if p.Series != providers.SeriesLow || shown || e.low {
+		p.shards[e.shard].group = nil
 	}
 }
 
@@ -115,15 +110,18 @@ func (p *part) expire(now time.Time) {
 		if s.until.IsZero() || now.Before(s.until) {
 			continue
 		}
-		p.summary = nil
-		s.low, s.failing, s.until = 0, 0, time.Time{}
+		s.until, p.summary = time.Time{}, nil
 		for e := range s.each() {
-			shot := e.unnamed()
-			if e.serves && !shot.Serves(now, p.MaxAge) {
-				p.uncount(e, shot)
-				p.count(e, shot, now)
+			if !e.serves {
+				continue
 			}
-			s.note(p, e, shot, 1)
+			if end := e.fetchedAt().Add(p.MaxAge); now.Before(end) {
+				s.endsAt(end)
+				continue
+			}
+			shot := e.unnamed()
+			p.uncount(e, shot)
+			p.count(e, shot, now)
 		}
 	}
 }
@@ -142,34 +140,34 @@ func (p *part) totals() []snapshot.Total {
 	return totals
 }
 
-// subscribers returns at most most of the lowest balances, relative to their
-// thresholds, and of the sources that fail. It looks only at shards that have any.
-func (p *part) subscribers(now time.Time, most int) (lowest, failing []snapshot.Subscriber) {
-	p.expire(now)
+// subscribers adds to lowest and failing the balances of a shard that are low, and its
+// sources that fail, and keeps the most that are lowest relative to their thresholds.
+func (p *part) subscribers(s *shard, most int, lowest, failing []snapshot.Subscriber) (_, _ []snapshot.Subscriber) {
+	if s.low == 0 && s.failing == 0 {
+		return lowest, failing
+	}
+	for e := range s.each() {
+		if e.failing && len(failing) < most {
+			shot := e.unnamed()
+			failing = append(failing, snapshot.Subscriber{Name: e.name(), Failure: shot.Failure, TriedAt: shot.TriedAt})
+		}
+		if !e.low {
+			continue
+		}
+		shot := e.snapshot()
+		for _, b := range shot.Reading.SubscriberBalances {
+			if p.IsLow(b) {
+				lowest = append(lowest, snapshot.Subscriber{
+					Name: shot.Reading.Subscriber, Balance: b, Threshold: p.LowThresholds[b.Label()], TriedAt: shot.TriedAt,
+				})
+			}
+		}
+	}
 	ratio := func(s snapshot.Subscriber) float64 {
 		return (s.Balance.Value - s.Threshold) / max(s.Threshold, -s.Threshold, 1e-300)
 	}
-	for _, s := range p.shards {
-		if s.low == 0 && (s.failing == 0 || len(failing) >= most) {
-			continue
-		}
-		for e := range s.each() {
-			shot := e.unnamed()
-			if shot.Failure != nil && len(failing) < most {
-				failing = append(failing, snapshot.Subscriber{Name: e.name(), Failure: shot.Failure, TriedAt: shot.TriedAt})
-			}
-			for _, b := range shot.Reading.SubscriberBalances {
-				if e.serves && p.IsLow(b) {
-					lowest = append(lowest, snapshot.Subscriber{
-						Name: cmp.Or(shot.Reading.Subscriber, e.name()), Balance: b, Threshold: p.LowThresholds[b.Label()], TriedAt: shot.TriedAt,
-					})
-				}
-			}
-		}
-		slices.SortStableFunc(lowest, func(a, b snapshot.Subscriber) int { return cmp.Compare(ratio(a), ratio(b)) })
-		lowest = slices.Clip(lowest[:min(most, len(lowest))])
-	}
-	return lowest, failing
+	slices.SortStableFunc(lowest, func(a, b snapshot.Subscriber) int { return cmp.Compare(ratio(a), ratio(b)) })
+	return slices.Clip(lowest[:min(most, len(lowest))]), failing
 }
 
 // remember adds s, of the source e, to what the status page shows of the past.
@@ -177,7 +175,7 @@ func (p *part) remember(e *entry, s *snapshot.Snapshot) {
 	if n := len(p.history); len(s.Reading.Balances) > 0 && (n == 0 || s.FetchedAt.After(p.history[n-1].At)) {
 		p.history = newest(p.history, snapshot.Point{At: s.FetchedAt, Balances: s.Reading.Balances}, maxHistory)
 	}
-	if s.Failure != nil {
+	if n := len(p.past); s.Failure != nil && (n == 0 || s.TriedAt.After(p.past[n-1].TriedAt)) {
 		p.past = newest(p.past, snapshot.Subscriber{Name: e.name(), Failure: s.Failure, TriedAt: s.TriedAt}, maxFailures)
 	}
 }

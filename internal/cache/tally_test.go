@@ -86,9 +86,9 @@ func requireTally(t *testing.T, p *part, all []*entry, now time.Time) {
 	var lowest []snapshot.Subscriber
 	failing := 0
 	for _, e := range all {
-		var fresh entry
-		shot := e.snapshot()
-		other.count(&fresh, shot, now)
+		fresh, shot := other.entry(false, len(all)), e.snapshot()
+		fresh.list = e.list // in use
+		other.count(fresh, shot, now)
 		if shot.Failure != nil {
 			failing++
 		}
@@ -104,7 +104,10 @@ func requireTally(t *testing.T, p *part, all []*entry, now time.Time) {
 	require.Equal(t, len(all), p.tally.fleet.Total())
 	require.Equal(t, len(all), p.size)
 
-	gotLow, gotFailing := p.subscribers(now, 10)
+	var gotLow, gotFailing []snapshot.Subscriber
+	for _, s := range p.shards {
+		gotLow, gotFailing = p.subscribers(s, 10, gotLow, gotFailing)
+	}
 	require.Len(t, gotFailing, min(failing, 10))
 	share := func(s snapshot.Subscriber) float64 { return s.Balance.Value / s.Threshold }
 	slices.SortFunc(lowest, func(a, b snapshot.Subscriber) int {
