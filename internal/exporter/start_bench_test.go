@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 )
 
@@ -21,7 +22,7 @@ import (
 func BenchmarkStart(b *testing.B) {
 	binary := build(b)
 	for b.Loop() {
-		p := &process{address: freeAddress(b)}
+		p := &process{address: servertest.Address(b)}
 		p.cmd = exec.CommandContext(b.Context(), binary, "--demo", "--web.listen-address="+p.address, "--log.level=error")
 		require.NoError(b, p.cmd.Start())
 		answer := ""
