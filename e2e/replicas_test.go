@@ -37,8 +37,8 @@ scrape_configs:
 `, one.address, other.address),
 		rules: map[string]string{"alerts.yml": rules.text(t)},
 	})
-	prom.becomes(30*time.Second, `count(account_balance{account="messaging"} == 812.5)`, 2)
-	prom.becomes(30*time.Second, `count(sms_price{account="messaging"})`, 4)
+	prom.becomes(2*time.Minute, `count(account_balance{account="messaging"} == 812.5)`, 2)
+	prom.becomes(2*time.Minute, `count(sms_price{account="messaging"})`, 4)
 	start := time.Now()
 	time.Sleep(before)
 	one.kill()
