@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,38 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
+// programVariable makes the test binary run as the program.
+const programVariable = "BALANCE_EXPORTER_TEST_PROGRAM"
+
+// TestMain runs the tests or, in a process of [start], the program.
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) == "" {
+		debug.SetGCPercent(gcPercent) // most worlds are small and short
+		os.Exit(m.Run())
+	}
+	opts := options()
+	flag.StringVar(&opts.ConfigFile, "config.file", "", "")
+	flag.StringVar(&opts.StateURL, "state.url", opts.StateURL, "")
+	flag.StringVar(&(*opts.Web.WebListenAddresses)[0], "web.listen-address", "", "")
+	flag.Parse()
+	fmt.Fprintln(os.Stderr, Run(context.Background(), opts, nil, os.Stdout, os.Stderr))
+	os.Exit(1)
+}
+
+// gcPercent is how the tests collect garbage: seldom.
+const gcPercent = 400
+
+// options returns the defaults of flags, with the log at debug level and one address to
+// listen on that is not set.
+func options() Options {
+	none := ""
+	return Options{
+		StateURL: "memory:", StatePrefix: "balance_exporter:", TelemetryPath: "/metrics", LogLevel: "debug", LogFormat: "logfmt",
+		TimeoutOffset: 500 * time.Millisecond, MaxWait: 2 * time.Second,
+		Web: &web.FlagConfig{WebListenAddresses: &[]string{""}, WebConfigFile: &none, WebSystemdSocket: new(bool)},
+	}
+}
+
 // module is the main package.
 const module = "github.com/balance-exporter/balance_exporter"
 
@@ -35,6 +69,18 @@ func build(tb testing.TB) string {
 	out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", binary, module).CombinedOutput()
 	require.NoError(tb, err, "%s", out)
 	return binary
+}
+
+// program returns a binary to [start]: the program in the long form, else this one, which
+// takes no seconds to link.
+func program(tb testing.TB) string {
+	tb.Helper()
+	if os.Getenv(slowVariable) != "" {
+		return build(tb)
+	}
+	self, err := os.Executable()
+	require.NoError(tb, err)
+	return self
 }
 
 // freeAddress returns an address on loopback that no server listens on.
@@ -58,6 +104,7 @@ func start(tb testing.TB, binary string, args ...string) *process {
 	p := &process{address: freeAddress(tb)}
 	p.cmd = exec.CommandContext(tb.Context(), binary, append(args, "--web.listen-address="+p.address)...)
 	p.cmd.Stderr = &p.stderr
+	p.cmd.Env = append(os.Environ(), programVariable+"=1")
 	require.NoError(tb, p.cmd.Start())
 	tb.Cleanup(func() { p.kill() })
 	return p
@@ -129,7 +176,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // onLoopback writes the configuration of one account whose API, behind wrap, listens on
-// loopback. The lines of the account replace those with the same key in the case.
+// loopback. The account has the lines of the case and these, which must not repeat a key.
 func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Handler, lines ...string) (configFile string) {
 	api := c.Open(nil)
 	require.Len(t, api.Hosts, 1, "an API with one host")
@@ -144,7 +191,7 @@ func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Hand
 	return configFile
 }
 
-// The real binary, killed again and again while it is scraped: the provider gets no more
+// A process, in the long form of the real binary, killed again and again while it is scraped: the provider gets no more
 // requests than the limit, and nothing that was served is lost or read again within its
 // interval.
 //
@@ -153,14 +200,14 @@ func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Hand
 // restart would spend twice grows with every kill and soon exceeds it.
 func TestCrashLoop(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds and runs the program")
+		t.Skip("it runs the program")
 	}
 	t.Parallel()
 	kills, longest := 6, 500*time.Millisecond
 	if os.Getenv(slowVariable) != "" {
 		kills, longest = 120, 2*time.Second
 	}
-	binary := build(t)
+	binary := program(t)
 	c := casesWith(prices, false)[0]
 	var all, lists simulate.Recorder
 	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
@@ -237,16 +284,12 @@ func TestStderrIsTheLogger(t *testing.T) {
 			}
 		})
 	})
-	p, none := &process{address: freeAddress(t)}, ""
+	p := &process{address: freeAddress(t)}
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- Run(ctx, Options{
-			ConfigFile: configFile, StateURL: "memory:", TelemetryPath: "/metrics", LogLevel: "debug", LogFormat: "logfmt",
-			TimeoutOffset: 500 * time.Millisecond, MaxWait: 2 * time.Second,
-			Web: &web.FlagConfig{WebListenAddresses: &[]string{p.address}, WebConfigFile: &none, WebSystemdSocket: new(bool)},
-		}, nil, io.Discard, &p.stderr)
-	}()
+	opts := options()
+	opts.ConfigFile, (*opts.Web.WebListenAddresses)[0] = configFile, p.address
+	go func() { ended <- Run(ctx, opts, nil, io.Discard, &p.stderr) }()
 	for p.scrape(t.Context(), "?collect[]=balances") == "" {
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -10,10 +10,12 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -40,8 +42,8 @@ type endpoint struct {
 	of simulate.Case
 }
 
-// endpoints are all that the exporter requests of its providers, by name.
-func endpoints() map[string]endpoint {
+// endpoints returns all that the exporter requests of its providers, by name.
+var endpoints = sync.OnceValue(func() map[string]endpoint {
 	all := map[string]endpoint{}
 	for _, c := range alltest.Cases() {
 		for _, e := range c.Endpoints {
@@ -49,7 +51,7 @@ func endpoints() map[string]endpoint {
 		}
 	}
 	return all
-}
+})
 
 // every is how long to wait until the endpoint is requested again.
 func (e endpoint) every() time.Duration {
@@ -110,7 +112,7 @@ type hostileFault struct {
 	reason providers.Reason
 }
 
-func hostileFaults() map[string]hostileFault {
+var hostileFaults = sync.OnceValue(func() map[string]hostileFault {
 	const bad = providers.ReasonBadResponse
 	deep := strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000)
 	return map[string]hostileFault{
@@ -158,7 +160,7 @@ func hostileFaults() map[string]hostileFault {
 		"redirect to nowhere": {simulate.Status(302, "", "", nil), bad},
 		"redirect to garbage": {simulate.Redirect(302, "https://%zz/"), bad},
 	}
-}
+})
 
 // Each fault, at each endpoint: the scrape succeeds, the failure has its reason and no
 // other, no value is invented, the other account is not affected, the source recovers,
@@ -523,6 +525,8 @@ func oneString() simulate.Fault {
 
 // peakHeap returns by how many bytes the heap in use was larger while f ran.
 func peakHeap(f func()) uint64 {
+	debug.SetGCPercent(100)
+	defer debug.SetGCPercent(gcPercent)
 	read := func() uint64 {
 		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 		metrics.Read(sample)

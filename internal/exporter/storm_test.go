@@ -161,11 +161,11 @@ func TestReplicasInAStorm(t *testing.T) {
 // read again.
 func TestReplicaTakesOver(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds and runs the program")
+		t.Skip("it runs the program")
 	}
 	t.Parallel()
 	server := startRedis(t)
-	binary := build(t)
+	binary := program(t)
 	c := casesWith(prices, false)[0]
 	var lists simulate.Recorder
 	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
