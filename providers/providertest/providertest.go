@@ -28,6 +28,10 @@ func inLongForm(long, short int) int {
 	return short
 }
 
+// sampled reports whether to try the nth of similar cases: in the short form one of
+// every, in the long one each.
+func sampled(n, every int) bool { return longForm || n%every == 0 }
+
 // Run runs the suite for each case.
 func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {
 	run(t, p, cases, testing.Short())
