@@ -34,6 +34,7 @@ const programVariable = "BALANCE_EXPORTER_TEST_PROGRAM"
 func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) == "" {
 		debug.SetGCPercent(gcPercent) // most worlds are small and short
+		debug.SetMemoryLimit(1 << 30) // a few read large answers
 		os.Exit(m.Run())
 	}
 	opts := options()
@@ -46,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 // gcPercent is how the tests collect garbage: seldom.
-const gcPercent = 400
+const gcPercent = 1000
 
 // options returns the defaults of flags, with the log at debug level and one address to
 // listen on that is not set.
