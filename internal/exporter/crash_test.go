@@ -192,9 +192,31 @@ func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Hand
 	return configFile
 }
 
-// A process, in the long form of the real binary, killed again and again while it is scraped: the provider gets no more
-// requests than the limit, and nothing that was served is lost or read again within its
-// interval.
+// hourlyPrices is onLoopback with balances that are read every second and price lists that
+// are read every hour. lists gets the requests for price lists.
+func hourlyPrices(t *testing.T, c simulate.Case, lists *simulate.Recorder, wrap func(http.Handler) http.Handler, lines ...string) (configFile string) {
+	configFile = onLoopback(t, c, func(sim http.Handler) http.Handler {
+		return wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for _, e := range c.Endpoints {
+				if e.Metric == prices && e.Path.MatchString(r.URL.Path) {
+					lists.Wrap(sim).ServeHTTP(w, r)
+					return
+				}
+			}
+			sim.ServeHTTP(w, r)
+		}))
+	}, lines...)
+	text, err := os.ReadFile(configFile)
+	require.NoError(t, err)
+	hourly := strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)
+	require.NotEqual(t, string(text), hourly)
+	require.NoError(t, os.WriteFile(configFile, []byte(hourly), 0o600))
+	return configFile
+}
+
+// A process, in the long form of the real binary, is killed again and again while it is
+// scraped: the provider gets no more requests than the limit, and nothing that was served
+// is lost or read again within its interval.
 //
 // Requests that were sent apart may arrive close together. The counter allows for that
 // with one more request of burst, for the whole run and not for each process: what a
@@ -211,24 +233,7 @@ func TestCrashLoop(t *testing.T) {
 	binary := program(t)
 	c := casesWith(prices, false)[0]
 	var all, lists simulate.Recorder
-	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
-		return all.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for _, e := range c.Endpoints {
-				if e.Metric == prices && e.Path.MatchString(r.URL.Path) {
-					lists.Wrap(sim).ServeHTTP(w, r)
-					return
-				}
-			}
-			sim.ServeHTTP(w, r)
-		}))
-	}, "rate_limit: {requests: 1, per: 1s, burst: 3}")
-	// Balances are read every second, price lists every hour.
-	text, err := os.ReadFile(configFile)
-	require.NoError(t, err)
-	daily := strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)
-	require.NotEqual(t, string(text), daily)
-	require.NoError(t, os.WriteFile(configFile, []byte(daily), 0o600))
-
+	configFile := hourlyPrices(t, c, &lists, all.Wrap, "rate_limit: {requests: 1, per: 1s, burst: 3}")
 	state := filepath.Join(t.TempDir(), "state")
 	read := -1 // how many requests it took until prices were served
 	for n := range kills {
