@@ -101,7 +101,7 @@ func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
 	address := freeAddress(t)
 	e := &exporter{address: address, process: start(t, "balance_exporter", append(args, "--web.listen-address="+address)...)}
-	eventually(t, 20*time.Second, answers(http.DefaultClient, e.url("/-/ready")), e.process)
+	eventually(t, 2*time.Minute, answers(http.DefaultClient, e.url("/-/ready")), e.process)
 	return e
 }
 

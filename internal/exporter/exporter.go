@@ -298,7 +298,7 @@ func (e *Exporter) use(accounts []account) (changes string, err error) {
 	}
 	d := compare(e.accounts, opened)
 	for _, name := range lowAmong(d.removed, e.cache.Status()) {
-		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer in the configuration: no alert tells when it is empty", "account", name)
+		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer configured: no alert fires when it is empty", "account", name)
 	}
 	e.accounts = opened
 	e.cache.Replace(opened)
