@@ -33,7 +33,8 @@ const programVariable = "BALANCE_EXPORTER_TEST_PROGRAM"
 // TestMain runs the tests or, in a process of [start], the program.
 func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) == "" {
-		debug.SetGCPercent(gcPercent) // most worlds are small and short
+		debug.SetGCPercent(testGCPercent) // most worlds are small and short
+		_ = os.Setenv("GOGC", "set")      // so that Run leaves it
 		debug.SetMemoryLimit(1 << 30) // a few read large answers
 		os.Exit(m.Run())
 	}
@@ -46,8 +47,8 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// gcPercent is how the tests collect garbage: seldom.
-const gcPercent = 1000
+// testGCPercent is how the tests collect garbage: seldom.
+const testGCPercent = 1000
 
 // options returns the defaults of flags, with the log at debug level and one address to
 // listen on that is not set.

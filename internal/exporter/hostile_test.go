@@ -533,7 +533,7 @@ func oneString() simulate.Fault {
 // peakHeap returns by how many bytes the heap in use was larger while f ran.
 func peakHeap(f func()) uint64 {
 	debug.SetGCPercent(100)
-	defer debug.SetGCPercent(gcPercent)
+	defer debug.SetGCPercent(testGCPercent)
 	read := func() uint64 {
 		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 		metrics.Read(sample)
