@@ -3,8 +3,10 @@ package e2e
 import (
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,6 +32,32 @@ func TestExamplesPassTheToolsChecks(t *testing.T) {
 			assert.NoError(t, err, out)
 		})
 	}
+}
+
+// commented finds the lines of prometheus.yml that scrape a fleet apart.
+var commented = regexp.MustCompile(`(?m)^( +)# ((?:  )*(?:- job_name:|scrape_\w+:|params:|(?:collect|account)\[\]:|static_configs:|- targets:).*)$`)
+
+// Without their #, the lines that scrape a fleet apart are a valid configuration. Each job
+// gets the series that it selects, and together they are all of the exporter.
+func TestFleetScrapedApart(t *testing.T) {
+	t.Parallel()
+	demo := startDemo(t)
+	text := commented.ReplaceAllString(readExample(t, "prometheus.yml"), "$1$2")
+	dir := t.TempDir()
+	writeFile(t, dir, "alerts.yml", readExample(t, "alerts.yml"))
+	out, err := output(t, nil, "promtool", "check", "config", "--lint=all", "--lint-fatal", writeFile(t, dir, "prometheus.yml", text))
+	require.NoError(t, err, out)
+
+	prom := startPrometheus(t, prometheusConfig{
+		main:  replace(t, text, "localhost:9093", "localhost:1", "localhost:10062", demo.address),
+		rules: map[string]string{"alerts.yml": readExample(t, "alerts.yml")},
+	})
+	prom.becomes(4*time.Minute, `min(up) * count(up)`, 2)
+	prom.becomes(4*time.Minute, `count(count by (job) (subscriber_balance) and on (job) up{job="balance_exporter_fleet"})`, 1)
+	prom.mustBe(1, `count(count by (job) (subscriber_balance))`)
+	prom.mustBe(1, `count(count by (job) ({__name__=~"account_balance|sms_price|balance_exporter_.+"}) and on (job) up{job="balance_exporter"})`)
+	prom.mustBe(1, `count(count by (job) ({__name__=~"account_balance|sms_price|balance_exporter_.+"}))`)
+	prom.becomes(3*time.Minute, `count(account:balance_exporter:known{account="fleet"})`, 1)
 }
 
 // promtool parses the demo's metrics and finds nothing to blame in their names, types

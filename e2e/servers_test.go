@@ -82,7 +82,7 @@ func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
 	e := &exporter{process: start(t, "balance_exporter", append(args, "--web.listen-address=127.0.0.1:0")...)}
 	e.address = e.listens(t)
-	eventually(t, 20*time.Second, answers(http.DefaultClient, e.url("/-/ready")), e.process)
+	eventually(t, 2*time.Minute, answers(http.DefaultClient, e.url("/-/ready")), e.process)
 	return e
 }
 

@@ -85,7 +85,7 @@ var looks = []look{
 // seen is what a browser shows of a page.
 type seen struct {
 	text, html, background string
-	sideways               bool // wider than the screen
+	sideways               bool // wider than the screen, or a table wider than its frame
 	complaints             []string
 	picture                []byte
 }
@@ -146,7 +146,8 @@ func see(t *testing.T, ctx context.Context, url string, l look) seen { //nolint:
 	s.text = run(t, ctx, chromedp.Text(chromedp.CSS("body")))
 	s.html = run(t, ctx, chromedp.OuterHTML(chromedp.CSS("html")))
 	// Not compared with window.innerWidth: a phone zooms out until everything fits.
-	s.sideways = run(t, ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width
+	s.sideways = run(t, ctx, chromedp.Evaluate[int64](`document.documentElement.scrollWidth`)) > l.width ||
+		run(t, ctx, chromedp.Evaluate[bool](`[...document.querySelectorAll("table")].some(t => t.offsetWidth > t.parentElement.clientWidth)`))
 	s.background = run(t, ctx, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 	s.picture = run(t, ctx, chromedp.FullScreenshot(100))
 	mu.Lock()

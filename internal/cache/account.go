@@ -127,22 +127,18 @@ type version struct {
 	number uint64
 }
 
-// load calls fn for each snapshot that before or else the store has; keys are those that
-// are wanted, nil for all.
+// load calls fn for each snapshot that before has or, if there is no such account or it
+// lacks a part, the store; keys are those that are wanted, nil for all.
 func (a *account) load(before *account, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) {
-	known := func(key string) *entry {
-		if before == nil {
-			return nil
+	if before == nil || slices.ContainsFunc(a.parts, func(p *part) bool { return before.part(p.Kind) == nil }) {
+		err := a.cache.opts.Store.Load(a.ctx, a.ID, keys, func(key string, s *snapshot.Snapshot, version uint64) {
+			if before == nil || before.index.get(key) == nil {
+				fn(key, s, version)
+			}
+		})
+		if err != nil && !a.cache.opts.Store.Shared() { // a shared one reports it, and catchUp loads what it has
+			_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
 		}
-		return before.index.get(key)
-	}
-	err := a.cache.opts.Store.Load(a.ctx, a.ID, keys, func(key string, s *snapshot.Snapshot, version uint64) {
-		if known(key) == nil {
-			fn(key, s, version)
-		}
-	})
-	if err != nil && !a.cache.opts.Store.Shared() { // a shared one reports it, and catchUp loads what it has
-		_ = level.Warn(a.logger).Log("msg", "starting without the stored values of the account", "err", err)
 	}
 	if before == nil {
 		return
@@ -329,6 +325,9 @@ func (a *account) setRoster(lister *entry, roster providers.Roster) {
 	described := make([]providers.Description, 0, portion)
 	size := roster.Len()
 	for from := 0; from < size; from += portion {
+		if a.ctx.Err() != nil {
+			return // nothing is served any more
+		}
 		described = described[:0]
 		for row := from; row < min(from+portion, size); row++ {
 			described = append(described, roster.Source(row).Describe())

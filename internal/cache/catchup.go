@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"iter"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
@@ -14,13 +15,12 @@ import (
 // that a scrape serves the newest values even if the quota lets few sources be fetched.
 func (a *account) catchUp() {
 	err := a.Gate.Load(a.ctx)
-	lost, asked := false, map[*entry]bool{}
-	for first := true; err == nil; first = false {
-		sources := a.unchecked(asked)
-		if len(sources) == 0 && !first {
+	lost := false
+	// Lists come first: one that is taken over has new sources.
+	for sources := range a.unchecked() {
+		if err != nil {
 			break
 		}
-		// A list that is taken over has new sources, which the next round asks for.
 		var some bool
 		some, err = a.cache.opts.Store.Newer(a.ctx, a.ID, sources, a.takeOver)
 		lost = lost || some
@@ -62,23 +62,41 @@ func (a *account) publishAgain() {
 	publish()
 }
 
-// unchecked returns the due sources that are not in asked, and adds them to it.
-func (a *account) unchecked(asked map[*entry]bool) []state.Source {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var sources []state.Source
-	now := a.cache.now()
-	for _, p := range a.parts {
-		for _, q := range p.queues {
-			for e := range q.due(now) {
-				if !asked[e] && e.requests > 0 {
-					asked[e] = true
-					sources = append(sources, state.Source{Key: e.key(), Version: e.version})
+// unchecked returns the due sources in portions: first those that list others, which may
+// be none, then the others, a shard at a time.
+func (a *account) unchecked() iter.Seq[[]state.Source] {
+	due := func(sources []state.Source, e *entry) []state.Source {
+		if e.queued() && e.due <= a.cache.now() && e.requests > 0 {
+			sources = append(sources, state.Source{Key: e.key(), Version: e.version})
+		}
+		return sources
+	}
+	return func(yield func([]state.Source) bool) {
+		var lists []state.Source
+		a.mu.Lock()
+		for _, p := range a.parts {
+			for _, e := range p.listers {
+				lists = due(lists, e)
+			}
+		}
+		a.mu.Unlock()
+		more := yield(lists)
+		for _, p := range a.parts {
+			for i := 0; more; i++ {
+				a.mu.Lock()
+				if i == len(p.shards) {
+					a.mu.Unlock()
+					break
 				}
+				var sources []state.Source
+				for e := range p.shards[i].each() {
+					sources = due(sources, e)
+				}
+				a.mu.Unlock()
+				more = len(sources) == 0 || yield(sources)
 			}
 		}
 	}
-	return sources
 }
 
 // takeOver serves what another process has fetched of a source that waits here.

@@ -135,11 +135,11 @@ func benchmarkFleet(b *testing.B, n int) {
 // resident is the resident memory of the process in bytes.
 func resident(tb testing.TB) int64 {
 	tb.Helper()
+	runtime.GC()
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		tb.Skip("needs /proc")
 	}
-	runtime.GC()
 	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
 			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")), 10, 64)

@@ -11,8 +11,8 @@ import (
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
-// packed is the snapshot of a subscriber in few bytes, 38 for one balance whose id is a
-// UUID. "" is none.
+// packed is the snapshot of a subscriber in few bytes, 32 for one balance whose id is a
+// UUID. "" is none. Its times are up to a millisecond late.
 type packed string
 
 // packer packs the snapshots of a part.
@@ -34,7 +34,10 @@ const (
 
 // What stands in a packed snapshot beside its first number.
 const (
-	hasValue   = 1 << iota
+	hasValue = 1 << iota
+	hasOne   // balance
+	hasList  // of another number of balances, which may be 0
+	hasKept
 	hasTry     // at another time than the value
 	hasDue     // at another time than one interval after the value
 	hasName    // another than that of the source
@@ -42,9 +45,7 @@ const (
 	hasDetail
 	hasEnded
 	hasAskAfter
-	hasKept
 	hasDropped
-	hasList // of balances, which may be empty
 )
 
 // packable reports whether s is of a subscriber and not of another source.
@@ -98,11 +99,11 @@ func (p *packer) pack(s *snapshot.Snapshot, name string, interval time.Duration)
 			b = binary.AppendVarint(appendText(b, string(reason)), int64(n))
 		}
 	}
-	if set(hasList, r.SubscriberBalances != nil) {
+	if !set(hasOne, len(r.SubscriberBalances) == 1) && set(hasList, r.SubscriberBalances != nil) {
 		b = binary.AppendUvarint(b, uint64(len(r.SubscriberBalances)))
-		for _, balance := range r.SubscriberBalances {
-			b = p.appendBalance(b, balance)
-		}
+	}
+	for _, balance := range r.SubscriberBalances {
+		b = p.appendBalance(b, balance)
 	}
 	return packed(binary.AppendUvarint(nil, have)) + packed(b)
 }
@@ -127,7 +128,12 @@ func (p *packer) appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return binary.AppendVarint(b, math.MinInt64)
 	}
-	return binary.AppendVarint(b, int64(t.Sub(p.epoch)))
+	since := t.Sub(p.epoch)
+	late := int64(since / time.Millisecond)
+	if since%time.Millisecond > 0 {
+		late++
+	}
+	return binary.AppendVarint(b, late)
 }
 
 func (p *packer) appendBalance(b []byte, balance providers.SubscriberBalance) []byte {
@@ -194,8 +200,12 @@ func (p *packer) unpack(x packed, interval time.Duration) *snapshot.Snapshot {
 			r.Dropped[reason] = int(in.signed())
 		}
 	}
-	if have&hasList != 0 {
-		r.SubscriberBalances = make([]providers.SubscriberBalance, in.number())
+	if have&(hasOne|hasList) != 0 {
+		n := uint64(1)
+		if have&hasList != 0 {
+			n = in.number()
+		}
+		r.SubscriberBalances = make([]providers.SubscriberBalance, n)
 		for i := range r.SubscriberBalances {
 			r.SubscriberBalances[i] = p.balance(in)
 		}
@@ -208,7 +218,7 @@ func (p *packer) time(in *reader) time.Time {
 	if since == math.MinInt64 {
 		return time.Time{}
 	}
-	return p.epoch.Add(time.Duration(since))
+	return p.epoch.Add(time.Duration(since) * time.Millisecond)
 }
 
 func (p *packer) balance(in *reader) (b providers.SubscriberBalance) {

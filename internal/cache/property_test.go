@@ -89,6 +89,8 @@ type model struct {
 	lists    bool
 	pool     providers.List // of which a list names some
 
+	listedBefore providers.List // of a list, before its last fetch
+
 	inFlight  int
 	notBefore time.Time // the earliest time of the next fetch
 	stored    bool      // so that a restart knows notBefore
@@ -190,6 +192,9 @@ func (w *chaos) Publish(ctx context.Context, id string, outcomes []state.Outcome
 		m.stored = !lost && !failed && o.Snapshot != nil
 		if lost && !failed {
 			m.notBefore = time.Time{} // the outcome is dropped, and a claim decides
+			if m.lists && o.Snapshot != nil {
+				w.roster[m.account] = m.listedBefore
+			}
 		}
 	}
 	w.mu.Unlock()
@@ -236,6 +241,7 @@ func (m *model) Fetch(ctx context.Context) (providers.Reading, error) {
 		m.notBefore = time.Now().Add(5 * time.Second)
 	}
 	if m.lists && err == nil {
+		m.listedBefore = w.roster[m.account]
 		w.list(m, slices.Collect(providers.Sources(reading.Roster)))
 	}
 	if listed := w.roster[m.account]; m.kind == providers.KindSubscribers && listed != nil && !m.named(listed) {

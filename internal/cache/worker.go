@@ -22,7 +22,8 @@ import (
 
 const (
 	minFetchTime = 5 * time.Minute // a fetch ends after its interval or this, whichever is longer
-	maxWorkers   = 64
+	// maxWorkers is enough for 10 000 answers a second that take 100 ms each.
+	maxWorkers = 1000
 	// untilNextScrape delays a source past the horizon of the scrapes so far.
 	untilNextScrape = time.Nanosecond
 	// minRetry is the shortest time between two claims by one worker of what another

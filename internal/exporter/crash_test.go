@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,40 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
+// programVariable makes the test binary run as the program.
+const programVariable = "BALANCE_EXPORTER_TEST_PROGRAM"
+
+// TestMain runs the tests or, in a process of [start], the program.
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) == "" {
+		debug.SetGCPercent(testGCPercent) // most worlds are small and short
+		_ = os.Setenv("GOGC", "set")      // so that Run leaves it
+		debug.SetMemoryLimit(1 << 30)     // a few read large answers
+		os.Exit(m.Run())
+	}
+	opts := options()
+	flag.StringVar(&opts.ConfigFile, "config.file", "", "")
+	flag.StringVar(&opts.StateURL, "state.url", opts.StateURL, "")
+	flag.StringVar(&(*opts.Web.WebListenAddresses)[0], "web.listen-address", "", "")
+	flag.Parse()
+	fmt.Fprintln(os.Stderr, Run(context.Background(), opts, nil, os.Stdout, os.Stderr))
+	os.Exit(1)
+}
+
+// testGCPercent is how the tests collect garbage: seldom.
+const testGCPercent = 1000
+
+// options returns the defaults of flags, with the log at debug level and one address to
+// listen on that is not set.
+func options() Options {
+	none := ""
+	return Options{
+		StateURL: "memory:", StatePrefix: "balance_exporter:", TelemetryPath: "/metrics", LogLevel: "debug", LogFormat: "logfmt",
+		TimeoutOffset: 500 * time.Millisecond, MaxWait: 2 * time.Second,
+		Web: &web.FlagConfig{WebListenAddresses: &[]string{""}, WebConfigFile: &none, WebSystemdSocket: new(bool)},
+	}
+}
+
 // module is the main package.
 const module = "github.com/balance-exporter/balance_exporter"
 
@@ -35,6 +71,18 @@ func build(tb testing.TB) string {
 	out, err := exec.CommandContext(tb.Context(), "go", "build", "-o", binary, module).CombinedOutput()
 	require.NoError(tb, err, "%s", out)
 	return binary
+}
+
+// program returns a binary to [start]: the program in the long form, else this one, which
+// takes no seconds to link.
+func program(tb testing.TB) string {
+	tb.Helper()
+	if os.Getenv(slowVariable) != "" {
+		return build(tb)
+	}
+	self, err := os.Executable()
+	require.NoError(tb, err)
+	return self
 }
 
 // process is the running program.
@@ -49,6 +97,7 @@ func start(tb testing.TB, binary string, args ...string) *process {
 	p := &process{address: servertest.Address(tb)}
 	p.cmd = exec.CommandContext(tb.Context(), binary, append(args, "--web.listen-address="+p.address)...)
 	p.cmd.Stderr = &p.stderr
+	p.cmd.Env = append(os.Environ(), programVariable+"=1")
 	require.NoError(tb, p.cmd.Start())
 	tb.Cleanup(func() { p.kill() })
 	return p
@@ -120,7 +169,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // onLoopback writes the configuration of one account whose API, behind wrap, listens on
-// loopback. The lines of the account replace those with the same key in the case.
+// loopback. The account has the lines of the case and these, which must not repeat a key.
 func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Handler, lines ...string) (configFile string) {
 	api := c.Open(nil)
 	require.Len(t, api.Hosts, 1, "an API with one host")
@@ -135,27 +184,11 @@ func onLoopback(t *testing.T, c simulate.Case, wrap func(http.Handler) http.Hand
 	return configFile
 }
 
-// The real binary, killed again and again while it is scraped: the provider gets no more
-// requests than the limit, and nothing that was served is lost or read again within its
-// interval.
-//
-// Requests that were sent apart may arrive close together. The counter allows for that
-// with one more request of burst, for the whole run and not for each process: what a
-// restart would spend twice grows with every kill and soon exceeds it.
-func TestCrashLoop(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds and runs the program")
-	}
-	t.Parallel()
-	kills, longest := 6, 500*time.Millisecond
-	if os.Getenv(slowVariable) != "" {
-		kills, longest = 120, 2*time.Second
-	}
-	binary := build(t)
-	c := casesWith(prices, false)[0]
-	var all, lists simulate.Recorder
-	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
-		return all.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// hourlyPrices is onLoopback with balances that are read every second and price lists that
+// are read every hour. lists gets the requests for price lists.
+func hourlyPrices(t *testing.T, c simulate.Case, lists *simulate.Recorder, wrap func(http.Handler) http.Handler, lines ...string) (configFile string) {
+	configFile = onLoopback(t, c, func(sim http.Handler) http.Handler {
+		return wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			for _, e := range c.Endpoints {
 				if e.Metric == prices && e.Path.MatchString(r.URL.Path) {
 					lists.Wrap(sim).ServeHTTP(w, r)
@@ -164,14 +197,35 @@ func TestCrashLoop(t *testing.T) {
 			}
 			sim.ServeHTTP(w, r)
 		}))
-	}, "rate_limit: {requests: 1, per: 1s, burst: 3}")
-	// Balances are read every second, price lists every hour.
+	}, lines...)
 	text, err := os.ReadFile(configFile)
 	require.NoError(t, err)
-	daily := strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)
-	require.NotEqual(t, string(text), daily)
-	require.NoError(t, os.WriteFile(configFile, []byte(daily), 0o600))
+	hourly := strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)
+	require.NotEqual(t, string(text), hourly)
+	require.NoError(t, os.WriteFile(configFile, []byte(hourly), 0o600))
+	return configFile
+}
 
+// A process, in the long form of the real binary, is killed again and again while it is
+// scraped: the provider gets no more requests than the limit, and nothing that was served
+// is lost or read again within its interval.
+//
+// Requests that were sent apart may arrive close together. The counter allows for that
+// with one more request of burst, for the whole run and not for each process: what a
+// restart would spend twice grows with every kill and soon exceeds it.
+func TestCrashLoop(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs the program")
+	}
+	t.Parallel()
+	kills, longest := 6, 500*time.Millisecond
+	if os.Getenv(slowVariable) != "" {
+		kills, longest = 120, 2*time.Second
+	}
+	binary := program(t)
+	c := casesWith(prices, false)[0]
+	var all, lists simulate.Recorder
+	configFile := hourlyPrices(t, c, &lists, all.Wrap, "rate_limit: {requests: 1, per: 1s, burst: 3}")
 	state := filepath.Join(t.TempDir(), "state")
 	read := -1 // how many requests it took until prices were served
 	for n := range kills {
@@ -228,16 +282,12 @@ func TestStderrIsTheLogger(t *testing.T) {
 			}
 		})
 	})
-	p, none := &process{address: servertest.Address(t)}, ""
+	p := &process{address: servertest.Address(t)}
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		ended <- Run(ctx, Options{
-			ConfigFile: configFile, StateURL: "memory:", TelemetryPath: "/metrics", LogLevel: "debug", LogFormat: "logfmt",
-			TimeoutOffset: 500 * time.Millisecond, MaxWait: 2 * time.Second,
-			Web: &web.FlagConfig{WebListenAddresses: &[]string{p.address}, WebConfigFile: &none, WebSystemdSocket: new(bool)},
-		}, nil, io.Discard, &p.stderr)
-	}()
+	opts := options()
+	opts.ConfigFile, (*opts.Web.WebListenAddresses)[0] = configFile, p.address
+	go func() { ended <- Run(ctx, opts, nil, io.Discard, &p.stderr) }()
 	for p.scrape(t.Context(), "?collect[]=balances") == "" {
 		time.Sleep(20 * time.Millisecond)
 	}

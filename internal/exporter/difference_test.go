@@ -38,7 +38,7 @@ func TestReloadSaysWhatChanged(t *testing.T) {
 		changes, err := b.Reload()
 		require.NoError(t, err)
 		require.Equal(t, "1 removed: 8x8/one", changes)
-		require.Contains(t, b.log.String(), `msg="an account that was low is no longer in the configuration: no alert tells when it is empty" account="8x8/one (100.5 USD)"`)
+		require.Contains(t, b.log.String(), `msg="an account that was low is no longer configured: no alert fires when it is empty" account="8x8/one (100.5 USD)"`)
 		require.Contains(t, b.log.String(), `msg="configuration loaded" accounts=1 changes="1 removed: 8x8/one"`)
 	})
 }

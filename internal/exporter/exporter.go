@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -35,6 +36,11 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers/all"
 )
+
+// gcPercent is how much the heap grows until garbage is collected. What the exporter holds
+// hardly changes, so that collecting more often than by default (100) costs little, and a
+// fleet takes a quarter less memory: BenchmarkFleet in internal/cache.
+const gcPercent = 40
 
 // Options are the command line; see flags.go for their meaning.
 type Options struct {
@@ -62,6 +68,9 @@ type Options struct {
 // it load the configuration again. Metrics of --once and the plan of --config.check
 // go to stdout, logs and messages for a person to stderr.
 func Run(ctx context.Context, opts Options, reload <-chan os.Signal, stdout, stderr io.Writer) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if opts.HealthCheck {
 		return HealthCheck(ctx, *opts.Web.WebListenAddresses)
 	}
@@ -289,7 +298,7 @@ func (e *Exporter) use(accounts []account) (changes string, err error) {
 	}
 	d := compare(e.accounts, opened)
 	for _, name := range lowAmong(d.removed, e.cache.Status()) {
-		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer in the configuration: no alert tells when it is empty", "account", name)
+		_ = level.Warn(e.logger).Log("msg", "an account that was low is no longer configured: no alert fires when it is empty", "account", name)
 	}
 	e.accounts = opened
 	e.cache.Replace(opened)

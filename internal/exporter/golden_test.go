@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers/all/alltest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 	"github.com/balance-exporter/balance_exporter/providers/recipe/recipesim"
@@ -31,9 +32,10 @@ func TestDocumentedAnswers(t *testing.T) {
 			t.Run(c.Provider+"/"+sample.Name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					provider, _ := alltest.Provider(c.Provider)
-					servers := map[string]http.Handler{hostOf(t, provider.BaseURL): sample}
+					server := errorsLast(sample)
+					servers := map[string]http.Handler{hostOf(t, provider.BaseURL): server}
 					for _, base := range provider.Hosts {
-						servers[hostOf(t, base)] = sample
+						servers[hostOf(t, base)] = server
 					}
 					b := benchOf(t, accountYAML(c.Provider, "documented", strings.Split(strings.TrimSpace(sample.Config), "\n")), servers)
 					golden(t, c.Dir, sample.Name, b.open().exposition())
@@ -41,6 +43,20 @@ func TestDocumentedAnswers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// errorsLast answers with an error when nothing else happens: the error may stop further
+// requests of the account.
+func errorsLast(next http.Handler) http.Handler {
+	turn := make(chan struct{}, 1)
+	return simulate.Rewrite(func(_ *http.Request, a simulate.Answer) simulate.Answer {
+		if a.Status >= http.StatusBadRequest {
+			turn <- struct{}{}
+			synctest.Wait()
+			<-turn
+		}
+		return a
+	})(next)
 }
 
 // Each shape of a price list results in the same metrics.

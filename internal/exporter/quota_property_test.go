@@ -82,7 +82,7 @@ func TestQuotaHolds(t *testing.T) {
 			if time.Since(start) > 3*time.Hour {
 				t.Fatalf("some sources do not recover: %s\n%s", w.failures(), w.history())
 			}
-			time.Sleep(anyTime(rng, time.Minute))
+			time.Sleep(anyTime(rng, 10*time.Minute))
 		}
 		w.requireUnbroken()
 	})

@@ -70,7 +70,10 @@ func (s *served) line(pattern string) string {
 				return m[1]
 			}
 		case err := <-s.done:
-			s.t.Fatalf("ended without %s: %v", pattern, err)
+			if len(s.lines) == 0 {
+				s.t.Fatalf("ended without %s: %v", pattern, err)
+			}
+			s.done <- err // the line may be among the last
 		}
 	}
 }

@@ -124,27 +124,14 @@ func TestReplicasInAStorm(t *testing.T) {
 // read again.
 func TestReplicaTakesOver(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds and runs the program")
+		t.Skip("it runs the program")
 	}
 	t.Parallel()
 	server := servertest.StartRedis(t)
-	binary := build(t)
+	binary := program(t)
 	c := casesWith(prices, false)[0]
 	var lists simulate.Recorder
-	configFile := onLoopback(t, c, func(sim http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			for _, e := range c.Endpoints {
-				if e.Metric == prices && e.Path.MatchString(r.URL.Path) {
-					lists.Wrap(sim).ServeHTTP(w, r)
-					return
-				}
-			}
-			sim.ServeHTTP(w, r)
-		})
-	})
-	text, err := os.ReadFile(configFile)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(configFile, []byte(strings.Replace(string(text), "prices: {refresh_interval: 1s", "prices: {refresh_interval: 1h", 1)), 0o600))
+	configFile := hourlyPrices(t, c, &lists, func(sim http.Handler) http.Handler { return sim })
 	run := func() *process {
 		return start(t, binary, "--config.file="+configFile, "--state.url=redis://"+server.Address)
 	}
@@ -157,11 +144,13 @@ func TestReplicaTakesOver(t *testing.T) {
 	read := lists.Len()
 	other := run()
 	require.Eventually(t, func() bool { return other.scrape(t.Context(), "?collect[]=exporter") != "" }, 30*time.Second, 20*time.Millisecond)
-	body := other.scrape(t.Context(), "")
+	body, err := other.get(t.Context(), "/metrics", "60")
+	require.NoError(t, err)
 	require.Contains(t, body, "\nsms_price{", "in the first scrape")
 	require.Contains(t, body, "\naccount_balance{")
 	one.kill()
-	before := other.scrape(t.Context(), "")
+	before, err := other.get(t.Context(), "/metrics", "60")
+	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		metric := `balance_exporter_refreshes_total{account="one",provider="` + c.Provider + `",source="balance"}`
 		return strings.Contains(before, metric) && seriesOf(other.scrape(t.Context(), ""))[metric] != seriesOf(before)[metric]

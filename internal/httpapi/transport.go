@@ -18,7 +18,7 @@ import (
 
 const (
 	idleConnTimeout     = 5 * time.Minute // longer than most refresh intervals, to keep connections
-	idleConnsPerHost    = 100             // more than an account sends at a time
+	idleConnsPerHost    = 1000            // as many as an account sends at a time
 	tlsHandshakeTimeout = 10 * time.Second
 	maxHeader           = 1 << 20 // bytes of the header of an answer
 )

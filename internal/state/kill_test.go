@@ -3,6 +3,7 @@ package state_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -38,6 +39,7 @@ func TestMain(m *testing.M) {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		_ = os.Setenv("TMPDIR", "/dev/shm")
 	}
+	_ = flag.Set("test.parallel", "4") // tests with a server wait most of the time
 	os.Exit(m.Run())
 }
 

@@ -622,7 +622,7 @@ func TestRedisMemory(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	const n = 20_000
+	const n = 5_000
 	all := make(map[string]*snapshot.Snapshot, n)
 	for i := range n {
 		all[key(i)] = subscriber(i)

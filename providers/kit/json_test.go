@@ -247,6 +247,26 @@ func TestUnmarshalIntoAnUnsuitableType(t *testing.T) {
 	})
 }
 
+// The standard library gives the same values.
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte(` { "a" : [ 1.50 , -2e9 , true , false , null , "x\u00e9\n" , "" ] , "b" : { } , "\u0062" : [ ] } `))
+	f.Add([]byte("{\"\xff\xff\":\"\xff\xff\",\"a\":{\"a\":[[],{\"a\":0}]}}"))
+	f.Add([]byte(`"\ud800"`))
+	f.Add([]byte(`7`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		decoder := json.NewDecoder(bytes.NewReader(body))
+		decoder.UseNumber()
+		var want any
+		if !json.Valid(body) || decoder.Decode(&want) != nil {
+			t.Skip("not valid")
+		}
+		var d kit.Decoder
+		for range 2 { // the second time with the keys of the first
+			require.Equal(t, want, d.Decode(body))
+		}
+	})
+}
+
 func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte(`{"balance":5,"BALANCE":9,"rows":[{"id":"\ud800"}],"copy":{"a":[1,2]}}`))
 	f.Add([]byte(` { "balance" : 1e400 , "x" : [ { } ] } `))

@@ -10,6 +10,7 @@ package providertest
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"testing"
 
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
@@ -27,6 +28,10 @@ func inLongForm(long, short int) int {
 	return short
 }
 
+// sampled reports whether to try the nth of similar cases: in the short form one of
+// every, in the long one each.
+func sampled(n, every int) bool { return longForm || n%every == 0 }
+
 // Run runs the suite for each case.
 func Run(t *testing.T, p providers.Provider, cases ...simulate.Case) {
 	run(t, p, cases, testing.Short())
@@ -39,11 +44,12 @@ func RunQuick(t *testing.T, p providers.Provider, cases ...simulate.Case) {
 }
 
 func run(t *testing.T, p providers.Provider, cases []simulate.Case, quick bool) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // thousands of small worlds
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			for _, check := range checks {
 				t.Run(check.name, func(t *testing.T) {
-					if err := check.run(t, subject{p, quick, c}); err != nil {
+					if err := check.run(t, subject{provider: p, quick: quick, Case: c}); err != nil {
 						t.Fatal(err)
 					}
 				})
@@ -57,6 +63,7 @@ type subject struct {
 	provider providers.Provider
 	quick    bool // without answers of 64 MiB
 	simulate.Case
+	configured configurations // nil if each world configures anew
 }
 
 // opener opens a new world and returns it with the source that is checked. It ends
@@ -69,11 +76,13 @@ type check struct {
 	account func(t *T, s subject)
 	// source checks one source of each type and kind, listed ones included.
 	source func(t *T, open opener)
+	// restarts is set if each world begins as after a restart, with the configuration.
+	restarts bool
 }
 
 var checks = []check{
-	{name: "sources", account: checkSources},
-	{name: "restore", source: checkRestore},
+	{name: "sources", account: checkSources, restarts: true},
+	{name: "restore", source: checkRestore, restarts: true},
 	{name: "good answer", account: checkGoodAnswer},
 	{name: "requests", source: checkRequests},
 	{name: "gzip", source: checkGzip},
@@ -105,6 +114,9 @@ var checks = []check{
 // run returns what the check finds wrong; nil if the provider conforms.
 func (c check) run(t *testing.T, s subject) error {
 	t.Helper()
+	if !c.restarts {
+		s.configured = configurations{}
+	}
 	if c.account != nil {
 		return bubble(t, func(t *T) { c.account(t, s) })
 	}

@@ -44,7 +44,7 @@ func TestSuiteFindsPlantedFaults(t *testing.T) {
 		t.Run(plant, func(t *testing.T) {
 			for _, c := range checks {
 				if c.name == want.check {
-					err := c.run(t, subject{newToy(plant), false, toyCase})
+					err := c.run(t, subject{provider: newToy(plant), Case: toyCase})
 					require.Error(t, err, "the suite does not find it")
 					for _, text := range want.says {
 						require.ErrorContains(t, err, text)

@@ -46,12 +46,11 @@ type world struct {
 	t       *T
 	subject subject
 	api     simulate.Account
-	account *config.Account
-	checked providers.Account
-	opened  []providers.Source
-	gate    *gate.Gate
-	http    *spy
-	log     bytes.Buffer
+	configuration
+	opened []providers.Source
+	gate   *gate.Gate
+	http   *spy
+	log    bytes.Buffer
 
 	network   simulate.Network
 	transport http.RoundTripper
@@ -62,6 +61,33 @@ type world struct {
 	mu        sync.Mutex
 	exchanges []*exchange
 	mark      int // of exchanges: where spoil or spoilOne was called
+}
+
+// configuration is a checked configuration.
+type configuration struct {
+	account *config.Account
+	checked providers.Account
+}
+
+// configurations are the checked configurations of a case by their text, because a
+// check takes as long as a fetch; nil keeps none.
+type configurations map[string]configuration
+
+func (all configurations) of(t *T, p providers.Provider, lines []string) configuration {
+	t.Helper()
+	text := strings.Join(lines, "\n")
+	if c, ok := all[text]; ok {
+		return c
+	}
+	var c configuration
+	c.account, _ = Parse(t, p, "conformance", ".", lines...)
+	var err error
+	c.checked, err = p.Configure(c.account.Section)
+	require.NoError(t, err)
+	if all != nil {
+		all[text] = c
+	}
+	return c
 }
 
 // newWorld opens an account that has sent nothing. It has to be called in a bubble.
@@ -97,10 +123,8 @@ func newWorld(t *T, s subject, o options) *world {
 		w.network.Handle(other, w.elsewhere.Wrap(w.recorded(simulate.Body("{}")(nil))))
 	}
 
-	w.account, _ = Parse(t, s.provider, "conformance", ".", append(lines, w.api.Lines(interval, maxAge)...)...)
+	w.configuration = s.configured.of(t, s.provider, append(lines, w.api.Lines(interval, maxAge)...))
 	var err error
-	w.checked, err = s.provider.Configure(w.account.Section)
-	require.NoError(t, err)
 	if o.limit == (quota.Limit{}) {
 		o.limit = generous
 	}

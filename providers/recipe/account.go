@@ -204,19 +204,19 @@ func (a *account) open(env providers.Env) ([]providers.Source, error) {
 	c := newClient(a, env)
 	var sources []providers.Source
 	if a.balance.Enabled {
-		sources = append(sources, &balanceSource{client: c, key: "balance-" + a.hash(&a.Balance.Step, a.Balance.Value, a.Balance.Currency, a.Balance.Divide), interval: a.balance.Interval()})
+		sources = append(sources, &balanceSource{client: c, key: "balance-" + a.hash(&a.Balance.Step, &a.Balance.Amounts), interval: a.balance.Interval()})
 	}
 	if a.prices.Enabled {
 		sources = append(sources, &priceSource{
-			client: c, key: "prices-" + a.hash(&a.Prices.Step, a.Prices.Value, a.Prices.Currency, a.Prices.Divide, a.prices.Countries, a.prices.MaxSeries), interval: a.prices.Interval(),
+			client: c, key: "prices-" + a.hash(&a.Prices.Step, &a.Prices.Amounts, a.prices.Countries, a.prices.MaxSeries), interval: a.prices.Interval(),
 		})
 	}
 	return sources, nil
 }
 
 // hash differs between sources that read different values. It has nothing of a secret.
-func (a *account) hash(s *step, value, currency string, divide *int64, more ...any) string {
-	more = append(more, s.Request.Method, s.Request.Host, s.Request.places(), value, a.currency(currency), divisor(divide))
+func (a *account) hash(s *step, read *amounts, more ...any) string {
+	more = append(more, s.Request.Method, s.Request.Host, s.Request.places(), read.Value, a.currency(read.Currency), read.divisor())
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", more))
 	return hex.EncodeToString(sum[:6])
 }

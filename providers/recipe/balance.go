@@ -98,10 +98,10 @@ func (a *account) newBalance(output any) (balance providers.Balance, err error) 
 			return balance, fmt.Errorf("the key %s is not known: a balance has amount, currency, wallet and expires", key)
 		}
 	}
-	if balance.Amount, err = amount(object["amount"], divisor(a.Balance.Divide)); err != nil {
+	if balance.Amount, err = amount(object["amount"], a.Balance.Amounts.divisor()); err != nil {
 		return balance, fmt.Errorf("amount %w", err)
 	}
-	if balance.Currency, err = a.unit(object["currency"], a.Balance.Currency); err != nil {
+	if balance.Currency, err = a.unit(object["currency"], a.Balance.Amounts.Currency); err != nil {
 		return balance, err
 	}
 	if balance.Wallet, ok = label(object["wallet"]); !ok {

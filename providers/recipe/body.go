@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -11,10 +12,19 @@ import (
 	"strings"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 // formats are how a body is read, by the value of `format`.
 var formats = map[string]func(body []byte) (any, error){"json": decodeJSON, "text": decodeText, "xml": decodeXML}
+
+// decodeJSON keeps the digits of numbers.
+func decodeJSON(body []byte) (any, error) {
+	if !json.Valid(body) {
+		return nil, json.Unmarshal(body, new(json.RawMessage)) // the error names the place
+	}
+	return new(kit.Decoder).Decode(body), nil
+}
 
 // decodeText returns the body as one text without the white space around it.
 func decodeText(body []byte) (any, error) {

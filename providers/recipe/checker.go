@@ -2,11 +2,9 @@ package recipe
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/itchyny/gojq"
 )
@@ -172,7 +170,7 @@ func (c *checker) function(t *gojq.Term, scope []string) error {
 		}
 	}
 	if known.pattern {
-		if _, err := patterns.get(f.Args[0].Term.Str.Str); err != nil {
+		if _, err := pattern(f.Args[0].Term.Str.Str); err != nil {
 			return fmt.Errorf("%s: %w; correct it", f.Name, err)
 		}
 	}
@@ -265,19 +263,4 @@ func leadingPath(q *gojq.Query) []pathStep {
 		return nil
 	}
 	return path
-}
-
-// patternCache holds compiled regular expressions.
-type patternCache struct{ compiled sync.Map }
-
-func (c *patternCache) get(source string) (*regexp.Regexp, error) {
-	if re, ok := c.compiled.Load(source); ok {
-		return re.(*regexp.Regexp), nil
-	}
-	re, err := regexp.Compile(source)
-	if err != nil {
-		return nil, functionError(err.Error())
-	}
-	c.compiled.Store(source, re)
-	return re, nil
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
@@ -297,16 +298,28 @@ func compare(is func(int) bool) func(*meter, any, []any) any {
 }
 
 // patterns caches the regular expressions, which are literal texts of recipes.
-var patterns patternCache
+var patterns sync.Map // text → *regexp.Regexp
 
-func matches(m *meter, v any, args []any) any {
-	return withPattern(m, "test", v, args, func(re *regexp.Regexp, text string) any { return re.MatchString(text) })
+func pattern(source string) (*regexp.Regexp, error) {
+	if re, ok := patterns.Load(source); ok {
+		return re.(*regexp.Regexp), nil
+	}
+	re, err := regexp.Compile(source)
+	if err != nil {
+		return nil, functionError(err.Error())
+	}
+	patterns.Store(source, re)
+	return re, nil
+}
+
+func matches(_ *meter, v any, args []any) any {
+	return withPattern("test", v, args, func(re *regexp.Regexp, text string) any { return re.MatchString(text) })
 }
 
 // capture returns an object of the named groups. A text that does not match is an
 // error: in jq there would be no output, which a recipe takes for "no balance".
-func capture(m *meter, v any, args []any) any {
-	return withPattern(m, "capture", v, args, func(re *regexp.Regexp, text string) any {
+func capture(_ *meter, v any, args []any) any {
+	return withPattern("capture", v, args, func(re *regexp.Regexp, text string) any {
 		match := re.FindStringSubmatchIndex(text)
 		if match == nil {
 			return functionError("capture: the text does not match")
@@ -330,7 +343,7 @@ func replaceFirst(m *meter, v any, args []any) any { return replace(m, "sub", v,
 
 // replace replaces the first n matches, -1 for all.
 func replace(m *meter, name string, v any, args []any, n int) any {
-	return withPattern(m, name, v, args, func(re *regexp.Regexp, text string) any {
+	return withPattern(name, v, args, func(re *regexp.Regexp, text string) any {
 		replacement, _ := args[1].(string)
 		found := re.FindAllStringIndex(text, n)
 		if !m.take(len(found) * (elementSize + len(replacement))) {
@@ -349,13 +362,13 @@ func replace(m *meter, name string, v any, args []any, n int) any {
 
 // withPattern calls f with the regular expression in the first argument. Time is in
 // proportion to the length of the text.
-func withPattern(_ *meter, name string, v any, args []any, f func(re *regexp.Regexp, text string) any) any {
+func withPattern(name string, v any, args []any, f func(re *regexp.Regexp, text string) any) any {
 	text, ok := v.(string)
 	if !ok {
 		return wrongType(name, v)
 	}
 	source, _ := args[0].(string)
-	re, err := patterns.get(source)
+	re, err := pattern(source)
 	if err != nil {
 		return err
 	}

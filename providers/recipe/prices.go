@@ -93,7 +93,7 @@ type priceList struct {
 
 	batch     []any // elements that are not evaluated yet
 	batchSize int   // their bytes
-	reader    jsonReader
+	decoder   kit.Decoder
 }
 
 // maxBatch is how many elements are evaluated together, which takes a fraction of the
@@ -184,8 +184,7 @@ func (l *priceList) flush() error {
 // raw is decoded for a value that is not decoded yet.
 func (l *priceList) raw(value kit.Raw, path []pathStep) error {
 	if len(path) == 0 {
-		l.reader.data, l.reader.at = value, 0
-		l.batch = append(l.batch, l.reader.value())
+		l.batch = append(l.batch, l.decoder.Decode(value))
 		l.batchSize += len(value)
 		if len(l.batch) < maxBatch {
 			return nil
@@ -276,10 +275,10 @@ func (l *priceList) row(output any) {
 		complete = complete && (code == "" || kit.IsDigits(code))
 	}
 	var err error
-	if p.Amount, err = amount(object["amount"], divisor(l.Prices.Divide)); err != nil {
+	if p.Amount, err = amount(object["amount"], l.Prices.Amounts.divisor()); err != nil {
 		complete = false
 	}
-	if p.Currency, err = l.unit(object["currency"], l.Prices.Currency); err != nil {
+	if p.Currency, err = l.unit(object["currency"], l.Prices.Amounts.Currency); err != nil {
 		complete = false
 	}
 	for key := range object {

@@ -70,22 +70,25 @@ type tokenStep struct {
 	token, expiresIn *program
 }
 
+// amounts are the values of a step.
+type amounts struct {
+	Value    string `yaml:"value"`
+	Currency string `yaml:"currency"`
+	Divide   *int64 `yaml:"divide"`
+}
+
 type balanceStep struct {
-	Step          step   `yaml:",inline"`
-	Value         string `yaml:"value"`
-	Currency      string `yaml:"currency"`
-	Divide        *int64 `yaml:"divide"`
-	Expires       string `yaml:"expires"`
-	ExpiresLayout string `yaml:"expires_layout"`
+	Step          step    `yaml:",inline"`
+	Amounts       amounts `yaml:",inline"`
+	Expires       string  `yaml:"expires"`
+	ExpiresLayout string  `yaml:"expires_layout"`
 
 	value, expires *program
 }
 
 type pricesStep struct {
-	Step     step   `yaml:",inline"`
-	Value    string `yaml:"value"`
-	Currency string `yaml:"currency"`
-	Divide   *int64 `yaml:"divide"`
+	Step    step    `yaml:",inline"`
+	Amounts amounts `yaml:",inline"`
 
 	value *listProgram
 }
@@ -216,9 +219,9 @@ func (r *recipe) checkSteps() error {
 	if b := r.Balance; b != nil {
 		if err := cmp.Or(
 			b.Step.check(r, "balance", known),
-			compile(r, "balance.value", b.Value, &b.value, newProgram),
+			compile(r, "balance.value", b.Amounts.Value, &b.value, newProgram),
 			r.compileIfSet("balance.expires", b.Expires, &b.expires),
-			r.checkCurrency("balance", b.Currency), r.checkDivide("balance", b.Divide),
+			b.Amounts.check(r, "balance"),
 		); err != nil {
 			return err
 		}
@@ -229,8 +232,8 @@ func (r *recipe) checkSteps() error {
 	if p := r.Prices; p != nil {
 		return cmp.Or(
 			p.Step.check(r, "prices", append(known, countryName)),
-			compile(r, "prices.value", p.Value, &p.value, newListProgram),
-			r.checkCurrency("prices", p.Currency), r.checkDivide("prices", p.Divide),
+			compile(r, "prices.value", p.Amounts.Value, &p.value, newListProgram),
+			p.Amounts.check(r, "prices"),
 		)
 	}
 	return nil
@@ -267,28 +270,24 @@ func (r *recipe) compileIfSet(path, source string, dst **program) error {
 	return compile(r, path, source, dst, newProgram)
 }
 
-func (r *recipe) checkCurrency(path, currency string) error {
-	for _, name := range placeholders(currency) {
+func (a *amounts) check(r *recipe, path string) error {
+	for _, name := range placeholders(a.Currency) {
 		if !slices.Contains(r.Settings, name) {
 			return r.section.Errorf(path+".currency", "unknown placeholder {%s}; name it under settings", name)
 		}
 	}
-	return nil
-}
-
-func (r *recipe) checkDivide(path string, divide *int64) error {
-	if divide != nil && *divide < 1 {
+	if a.Divide != nil && *a.Divide < 1 {
 		return r.section.Errorf(path+".divide", "must be a whole number from 1, such as 100 for an amount in cents")
 	}
 	return nil
 }
 
 // divisor returns what amounts are divided by.
-func divisor(divide *int64) int64 {
-	if divide == nil {
+func (a *amounts) divisor() int64 {
+	if a.Divide == nil {
 		return 1
 	}
-	return *divide
+	return *a.Divide
 }
 
 // checkUnused returns an error for a setting, a secret or a token that no request uses,
@@ -296,10 +295,10 @@ func divisor(divide *int64) int64 {
 func (r *recipe) checkUnused() error {
 	used := map[string]bool{}
 	if r.Balance != nil {
-		note(used, r.Balance.Currency)
+		note(used, r.Balance.Amounts.Currency)
 	}
 	if r.Prices != nil {
-		note(used, r.Prices.Currency)
+		note(used, r.Prices.Amounts.Currency)
 	}
 	for _, step := range r.steps() {
 		for _, p := range step.Request.places() {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers/recipe/recipes"
@@ -16,7 +17,9 @@ import (
 
 // Cases returns a recipe of each kind that matters to the whole program: wallets, a login
 // at another host, and a secret in the query with a price list.
-func Cases() []simulate.Case { return Named("octopush_dm", "reloadly", "vonage") }
+func Cases() []simulate.Case { return slices.Clone(cases()) }
+
+var cases = sync.OnceValue(func() []simulate.Case { return Named("octopush_dm", "reloadly", "vonage") })
 
 // All returns the cases of all recipes.
 func All() []simulate.Case {

@@ -1,4 +1,4 @@
-package alltest_test
+package all_test
 
 import (
 	"slices"
@@ -20,7 +20,7 @@ func TestCases(t *testing.T) {
 		id := c.Provider + "/" + c.Name
 		assert.False(t, seen[id], "%s is listed twice", id)
 		seen[id] = true
-		assert.DirExists(t, "../../"+c.Dir, id)
+		assert.DirExists(t, "../"+c.Dir, id)
 		assert.NotEmpty(t, c.Secrets, id)
 		assert.NotEmpty(t, c.Endpoints, id)
 		assert.Positive(t, c.Values, id)
