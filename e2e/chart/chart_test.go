@@ -33,6 +33,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	securityapi "k8s.io/pod-security-admission/api"
+	security "k8s.io/pod-security-admission/policy"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -264,6 +266,10 @@ func TestBadValues(t *testing.T) {
 		"a state elsewhere":     {existing + "state: {url: 'sqlite:/tmp/state.db'}", "state.url: sqlite:/tmp/state.db is outside the volume; set a path below /var/lib/balance_exporter"},
 		"two configurations":    {account + "existingConfigMap: mine", "existingConfigMap: is used instead of accounts, recipes and files; remove either"},
 		"two kinds of secrets":  {existing + "  \nreplicas: 1\n" + "extraArgs: []\n", ""},
+		"a second config.yml":   {account + "files: {config.yml: 'accounts: []'}", "files: config.yml is made of accounts and recipes; remove it, or set existingConfigMap"},
+		"a flag of the chart":   {existing + "extraArgs: [--log.level=debug]", "extraArgs: --log.level=debug belongs to the chart; remove it, and set the chart's own value"},
+		"another port":          {existing + "extraArgs: ['--web.listen-address=:80']", "extraArgs: --web.listen-address=:80 belongs to the chart"},
+		"a key of the endpoint": {existing + "serviceMonitor: {endpoint: {relabelings: []}}", "serviceMonitor.endpoint.relabelings: the chart sets it; remove it"},
 		"an unknown key":        {existing + "replica: 2", "replica"},
 		"an unknown key inside": {account + "secrets: {existing: accounts}", "existing"},
 		"an unknown state":      {account + "state: {url: 'etcd://x'}", "state"},
@@ -335,6 +341,9 @@ func TestReplicas(t *testing.T) {
 	}
 	assert.Contains(t, container.VolumeMounts, core.VolumeMount{Name: "state-password", MountPath: "/run/secrets/balance_exporter_state", ReadOnly: true})
 	require.Len(t, d.Spec.Template.Spec.TopologySpreadConstraints, 1)
+	budget := "podDisruptionBudget: {enabled: true}\n"
+	assert.Contains(t, names(objects(t, redis+budget)), "PodDisruptionBudget/balance-exporter")
+	assert.NotContains(t, names(objects(t, existing+budget)), "PodDisruptionBudget/balance-exporter", "it protects nothing")
 
 	d = deployment(t, objects(t, existing))
 	assert.EqualValues(t, 1, *d.Spec.Replicas)
@@ -354,6 +363,25 @@ func TestProbesUnderBasicAuth(t *testing.T) {
 	for _, probe := range []*core.Probe{guarded.LivenessProbe, guarded.ReadinessProbe} {
 		require.NotNil(t, probe.Exec)
 		assert.Equal(t, []string{"/balance_exporter", "--healthcheck"}, probe.Exec.Command)
+	}
+}
+
+// Namespaces that enforce the strictest of Kubernetes' Pod Security Standards admit the
+// pods: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+func TestPodsAreRestricted(t *testing.T) {
+	checks, err := security.NewEvaluator(security.DefaultChecks(), nil)
+	require.NoError(t, err)
+	restricted := securityapi.LevelVersion{Level: securityapi.LevelRestricted, Version: securityapi.LatestVersion()}
+	for name, v := range map[string]map[string]any{"all": values(t, all), "accounts": values(t, account), "replicas": exampleValues(t, twoReplicas)} {
+		files, err := render(t, "balance-exporter", v)
+		require.NoError(t, err)
+		for _, o := range decode(t, files) {
+			if d, ok := o.(*apps.Deployment); ok {
+				for _, result := range checks.EvaluatePod(restricted, &d.Spec.Template.ObjectMeta, &d.Spec.Template.Spec) {
+					assert.True(t, result.Allowed, "%s: %s: %s %s", name, d.Name, result.ForbiddenReason, result.ForbiddenDetail)
+				}
+			}
+		}
 	}
 }
 
