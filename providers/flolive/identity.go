@@ -67,12 +67,12 @@ func newIdentity(kindName, value, name string, ids []string) (identity, *fault) 
 		return identity{}, &fault{"name", fmt.Sprintf("must be one line of text of at most %d bytes, without spaces around it", maxName)}
 	}
 	for i, id := range ids {
-		field := fmt.Sprintf("balance_ids[%d]", i)
-		if text := checkID(id); text != "" {
-			return identity{}, &fault{field, text}
-		}
+		text := checkID(id)
 		if slices.Contains(ids[:i], id) {
-			return identity{}, &fault{field, "is listed twice"}
+			text = "is listed twice"
+		}
+		if text != "" {
+			return identity{}, &fault{fmt.Sprintf("balance_ids[%d]", i), text}
 		}
 	}
 	return identity{kind: kind(k), value: value, name: name, ids: ids}, nil //nolint:gosec // an index of four

@@ -87,11 +87,12 @@ func (l *listing) restore(kept []byte) (providers.Roster, error) {
 // and their persisted form: a byte for the kind and a compact text for each.
 func (l *listing) roster(found []identifier) (r roster, kept []byte) {
 	all := newNames()
+	var record []byte
 	for i, id := range found {
 		if id.value == "" {
 			continue
 		}
-		record := identity{kind: id.kind, value: id.value, found: true}.record(nil)
+		record = identity{kind: id.kind, value: id.value, found: true}.record(record[:0])
 		if _, _, ok := all.taken(record); !ok {
 			all.add(record, i)
 			kept = kit.AppendText(append(kept, byte(id.kind)), id.value)
