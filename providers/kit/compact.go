@@ -46,7 +46,8 @@ func SplitText(b []byte) (text, rest []byte, ok bool) {
 	if n <= 0 {
 		return nil, nil, false
 	}
-	length, body := header>>2, uint64(0)
+	length := header >> 2
+	var body uint64
 	switch {
 	case header&3 == plainForm:
 		body = length
