@@ -112,14 +112,18 @@ func checkID(id string) string {
 // which nothing can be recognised. A subscriber of a listing has another key than the
 // same subscriber of the configuration, because the two come and go independently.
 func (id identity) key() string {
-	ids := slices.Sorted(slices.Values(id.ids))
-	text := make([]byte, 0, 160)
-	text = append(text, id.kind.String()...)
+	text := append(make([]byte, 0, 160), id.kind.String()...)
 	if id.found {
 		text = append(text, "\x00found"...)
 	}
-	for _, s := range append([]string{id.value, id.name}, ids...) {
-		text = append(append(text, 0), s...)
+	text = append(append(text, 0), id.value...)
+	text = append(append(text, 0), id.name...)
+	ids := id.ids
+	if len(ids) > 1 {
+		ids = slices.Sorted(slices.Values(ids))
+	}
+	for _, balance := range ids {
+		text = append(append(text, 0), balance...)
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
