@@ -1,6 +1,7 @@
 # The usual targets. CI runs .ci/run, which calls the same commands.
 GO ?= go
 GOLANGCI_LINT_VERSION = v2.15.0
+ACTIONLINT_VERSION = v1.7.12
 FUZZTIME ?= 5s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 VERSION_PACKAGE = github.com/prometheus/common/version
@@ -29,6 +30,7 @@ long:
 lint:
 	$(GO) vet -tags soak ./internal/exporter
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION) run
+	$(GO) run github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 
 fuzz:
 	.ci/fuzz $(FUZZTIME)

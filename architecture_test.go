@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/quota":           {},
 	"internal/secret":          {},
 	"internal/server":          {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
+	"internal/servertest":      {},
 	"internal/simulate":        {},
 	"internal/snapshot":        {"internal/quota", "providers"},
 	"internal/state":           {"internal/quota", "internal/secret", "internal/snapshot", "providers"},

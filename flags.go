@@ -27,7 +27,8 @@ func parseFlags(args []string, out io.Writer, exit func(int)) (exporter.Options,
 	app.Flag("config.check", "Validate the configuration, print the requests per hour that it plans, and exit. Sends nothing.").BoolVar(&o.ConfigCheck)
 	app.Flag("demo", "Serve from simulators of all providers in this process. Needs no configuration, credentials or network.").BoolVar(&o.Demo)
 	app.Flag("once", "Refresh every source once, print the metrics, and exit; with 1 if any source failed.").BoolVar(&o.Once)
-	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1. For images without a shell.").BoolVar(&o.HealthCheck)
+	// Hidden: only the image and the chart call it, because they have no shell and no curl.
+	app.Flag("healthcheck", "Ask the exporter that runs at --web.listen-address whether it is healthy, and exit with 0 or 1.").Hidden().BoolVar(&o.HealthCheck)
 	app.Flag("state.url", "Where snapshots and quota state are persisted: memory:, sqlite:PATH, or for several replicas redis://[USER@]HOST:PORT[/DB], rediss://... or redis-sentinel://[USER@]HOST:PORT[,HOST:PORT...]/MASTER[/DB].").Default("memory:").StringVar(&o.StateURL)
 	app.Flag("state.password-file", "File with the password of the Redis user.").StringVar(&o.StatePasswordFile)
 	app.Flag("state.prefix", "Prefix of every Redis key.").Default("balance_exporter:").StringVar(&o.StatePrefix)

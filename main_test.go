@@ -248,13 +248,14 @@ func TestHelpAndVersion(t *testing.T) {
 	code, stdout, _ := program(t, "--help")
 	assert.Equal(t, 0, code)
 	for _, flag := range []string{
-		"--config.file", "config.check", "demo", "once", "healthcheck", "--state.url", "--scrape.timeout-offset", "--scrape.max-wait",
+		"--config.file", "config.check", "demo", "once", "--state.url", "--scrape.timeout-offset", "--scrape.max-wait",
 		"--web.listen-address", "--web.config.file", "web.systemd-socket", "--web.telemetry-path", "--log.level", "--log.format",
 		"BALANCE_EXPORTER_CONFIG_FILE", ":10062",
 	} {
 		assert.Contains(t, stdout, flag)
 	}
+	assert.NotContains(t, stdout, "healthcheck", "only the image and the chart use it")
 	code, stdout, _ = program(t, "--version")
 	assert.Equal(t, 0, code)
-	assert.Contains(t, stdout, "balance_exporter")
+	assert.Regexp(t, `^balance_exporter, version `, stdout)
 }

@@ -133,9 +133,8 @@ func TestKubernetesReplicas(t *testing.T) {
 	assert.Equal(t, pod.Spec.Containers[0].Ports[0].Name, port.TargetPort.StrVal)
 	args := m.deployment.Spec.Template.Spec.Containers[0].Args
 	assert.Contains(t, args, fmt.Sprintf("--state.url=redis://%s:%d", m.valkeyService.Name, port.Port))
-	const password = "/run/secrets/balance_exporter/valkey"
-	assert.Contains(t, args, "--state.password-file="+password)
-	assert.Contains(t, pod.Spec.Containers[0].Args[0], `--requirepass "$(cat `+password+`)"`)
+	assert.Contains(t, args, "--state.password-file=/run/secrets/balance_exporter_state/password")
+	assert.Contains(t, pod.Spec.Containers[0].Args[0], `--requirepass "$(cat /run/secrets/valkey/password)"`)
 	assert.Contains(t, pod.Spec.Containers[0].Args[0], "--maxmemory-policy noeviction")
 	for _, v := range pod.Spec.Volumes {
 		if v.Secret != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 )
@@ -63,8 +64,8 @@ func TestEveryQueryOfDashboardAndRulesHasAnAnswer(t *testing.T) {
 	rules.every("10s")
 	config := prometheusConfig{
 		main: replace(t, readExample(t, "prometheus.yml"),
-			`targets: ["localhost:10062"]`, fmt.Sprintf("targets: [%q, %q, %q]", demo.address, troubled.address, freeAddress(t)),
-			"localhost:9093", freeAddress(t), "scrape_interval: 30s", "scrape_interval: 10s"),
+			`targets: ["localhost:10062"]`, fmt.Sprintf("targets: [%q, %q, %q]", demo.address, troubled.address, servertest.Address(t)),
+			"localhost:9093", servertest.Address(t), "scrape_interval: 30s", "scrape_interval: 10s"),
 		rules: map[string]string{"alerts.yml": rules.text(t)},
 		data:  filepath.Join(t.TempDir(), "data"),
 	}
@@ -135,7 +136,7 @@ func TestDashboardWithOneAccountAndWithThirty(t *testing.T) {
 			rules.every("5s")
 			prom := startPrometheus(t, prometheusConfig{
 				main: replace(t, readExample(t, "prometheus.yml"),
-					"localhost:10062", e.address, "localhost:9093", freeAddress(t), "scrape_interval: 30s", "scrape_interval: 5s",
+					"localhost:10062", e.address, "localhost:9093", servertest.Address(t), "scrape_interval: 30s", "scrape_interval: 5s",
 					"scrape_timeout: 10s", "scrape_timeout: 5s"),
 				rules: map[string]string{"alerts.yml": rules.text(t)},
 			})

@@ -1,45 +1,15 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-// startRedis starts a real Redis server that stores nothing on disk, and returns its
-// address. The test is skipped without redis-server, unless CI requires it.
-func startRedis(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil && os.Getenv("BALANCE_EXPORTER_REQUIRE_REDIS") == "" {
-		t.Skip("redis-server is not installed")
-	}
-	require.NoError(t, err)
-	address := freeAddress(t)
-	_, port, err := net.SplitHostPort(address)
-	require.NoError(t, err)
-	cmd := exec.CommandContext(context.Background(), path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	eventually(t, 20*time.Second, func() error {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
-		if err != nil {
-			return err
-		}
-		return conn.Close()
-	})
-	return address
-}
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
+)
 
 // Two replicas on one Redis, which one Prometheus scrapes with the shipped rules. One is
 // killed: the value has no gap, no alert fires, and the provider gets no more than the
@@ -47,12 +17,12 @@ func startRedis(t *testing.T) string {
 func TestReplicaIsKilled(t *testing.T) {
 	t.Parallel()
 	const interval, before, after = 2 * time.Second, 20 * time.Second, 60 * time.Second
-	redis := startRedis(t)
+	redis := servertest.StartRedis(t)
 	sim := startSimulator(t, "812.5")
 	configuration := writeFile(t, t.TempDir(), "balance_exporter.yml", "accounts:\n"+sim.account("messaging",
 		"balance: {refresh_interval: 2s, low_threshold: 500}", "prices: {refresh_interval: 1h}", "rate_limit: {requests: 1, per: 1s, burst: 3}"))
 	replica := func() *exporter {
-		return startExporter(t, "--config.file="+configuration, "--state.url=redis://"+redis)
+		return startExporter(t, "--config.file="+configuration, "--state.url=redis://"+redis.Address)
 	}
 	one, other := replica(), replica()
 	rules := readRules(t)
@@ -67,8 +37,8 @@ scrape_configs:
 `, one.address, other.address),
 		rules: map[string]string{"alerts.yml": rules.text(t)},
 	})
-	prom.becomes(30*time.Second, `count(account_balance{account="messaging"} == 812.5)`, 2)
-	prom.becomes(30*time.Second, `count(sms_price{account="messaging"})`, 4)
+	prom.becomes(2*time.Minute, `count(account_balance{account="messaging"} == 812.5)`, 2)
+	prom.becomes(2*time.Minute, `count(sms_price{account="messaging"})`, 4)
 	start := time.Now()
 	time.Sleep(before)
 	one.kill()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,24 +23,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 )
-
-// ports that were given out, so that two tests do not get the same one between asking
-// for it and listening on it.
-var ports sync.Map
-
-// freeAddress returns an address of the loopback interface on which no process listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		address := l.Addr().String()
-		require.NoError(t, l.Close())
-		if _, taken := ports.LoadOrStore(address, true); !taken {
-			return address
-		}
-	}
-}
 
 // eventually waits until check returns nil, for as long as the processes live.
 func eventually(t *testing.T, atMost time.Duration, check func() error, processes ...*process) {
@@ -99,8 +80,8 @@ func (e *exporter) url(path string) string { return "http://" + e.address + path
 // startExporter starts the exporter and waits until it is ready.
 func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
-	address := freeAddress(t)
-	e := &exporter{address: address, process: start(t, "balance_exporter", append(args, "--web.listen-address="+address)...)}
+	e := &exporter{process: start(t, "balance_exporter", append(args, "--web.listen-address=127.0.0.1:0")...)}
+	e.address = e.listens(t)
 	eventually(t, 2*time.Minute, answers(http.DefaultClient, e.url("/-/ready")), e.process)
 	return e
 }
@@ -185,10 +166,11 @@ func startPrometheus(t *testing.T, c prometheusConfig) *prometheus {
 	if c.data == "" {
 		c.data = filepath.Join(dir, "data")
 	}
-	p := &prometheus{t: t, address: freeAddress(t), data: c.data}
+	p := &prometheus{t: t, data: c.data}
 	p.process = start(t, "prometheus",
 		"--config.file="+writeFile(t, dir, "prometheus.yml", c.main),
-		"--storage.tsdb.path="+c.data, "--log.level=warn", "--web.listen-address="+p.address)
+		"--storage.tsdb.path="+c.data, "--web.listen-address=127.0.0.1:0")
+	p.address = p.listens(t)
 	eventually(t, time.Minute, answers(http.DefaultClient, "http://"+p.address+"/-/ready"), p.process)
 	client, err := api.NewClient(api.Config{Address: "http://" + p.address})
 	require.NoError(t, err)
@@ -344,10 +326,11 @@ func startAlertmanager(t *testing.T, h *hook) string {
 	text, err := yaml.Marshal(config)
 	require.NoError(t, err)
 
-	dir, address := t.TempDir(), freeAddress(t)
+	dir := t.TempDir()
 	p := start(t, "alertmanager",
 		"--config.file="+writeFile(t, dir, "alertmanager.yml", string(text)), "--storage.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+address, "--cluster.listen-address=")
+		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
+	address := p.listens(t)
 	eventually(t, 20*time.Second, answers(http.DefaultClient, "http://"+address+"/-/ready"), p)
 	return address
 }

@@ -49,7 +49,7 @@ func writeCertificate(t *testing.T, dir string) (certificate, key string) {
 func TestTLSAndBasicAuthBetweenPrometheusAndTheExporter(t *testing.T) {
 	t.Parallel()
 	const password = "a password of the tests"
-	dir, address := t.TempDir(), freeAddress(t)
+	dir := t.TempDir()
 	certificate, key := writeCertificate(t, dir)
 	strange, _ := writeCertificate(t, t.TempDir())
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
@@ -62,8 +62,9 @@ basic_auth_users: {prometheus: %q}
 	require.NoError(t, err, out)
 
 	sim := startSimulator(t, "812.5")
-	p := start(t, "balance_exporter", "--web.listen-address="+address, "--web.config.file="+web,
+	p := start(t, "balance_exporter", "--web.listen-address=127.0.0.1:0", "--web.config.file="+web,
 		"--config.file="+writeFile(t, dir, "balance_exporter.yml", "accounts:\n"+sim.account("messaging")))
+	address := p.listens(t)
 	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	eventually(t, 20*time.Second, func() error {
 		_, _, err := get(trusting, "https://"+address+"/metrics", nil)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"testing"
 	"time"
@@ -161,6 +162,28 @@ func (p *process) ended() error {
 }
 
 var errEarly = errors.New("before the test did")
+
+// listening matches the line that exporter-toolkit logs, in all three servers.
+var listening = regexp.MustCompile(`msg="Listening on" .*address=(127\.0\.0\.1:\d+)`)
+
+// listens waits until the process, which was started on port 0, listens, and returns its
+// address.
+func (p *process) listens(t *testing.T) (address string) {
+	t.Helper()
+	eventually(t, time.Minute, func() error {
+		text, err := os.ReadFile(p.log)
+		if err != nil {
+			return err
+		}
+		m := listening.FindSubmatch(text)
+		if m == nil {
+			return fmt.Errorf("%s does not listen", p.name)
+		}
+		address = string(m[1])
+		return nil
+	}, p)
+	return address
+}
 
 // tail returns the last lines of the log.
 func (p *process) tail() []byte {

@@ -2,10 +2,11 @@ package chart
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -32,6 +33,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	securityapi "k8s.io/pod-security-admission/api"
+	security "k8s.io/pod-security-admission/policy"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -152,6 +155,7 @@ imagePullSecrets: [{name: registry}]
 extraArgs: [--scrape.max-wait=1s]
 env: [{name: A, value: b}]
 envFrom: [{secretRef: {name: environment}}]
+extraObjects: [{apiVersion: v1, kind: Service, metadata: {name: extra}, spec: {selector: {app.kubernetes.io/name: balance-exporter}, ports: [{name: http, port: 81, targetPort: http}]}}]
 extraVolumes: [{name: tmp, emptyDir: {}}]
 extraVolumeMounts: [{name: tmp, mountPath: /tmp}]
 service: {type: NodePort, port: 80, annotations: {a: b}}
@@ -197,7 +201,7 @@ func TestObjects(t *testing.T) {
 		"another name":               {"demo: true\nfullnameOverride: other", []string{"Deployment/other", "Service/other", "ServiceAccount/other"}},
 		"all": {all, []string{
 			"ConfigMap/balance-exporter", "ConfigMap/balance-exporter-dashboard", "Deployment/balance-exporter", "NetworkPolicy/balance-exporter",
-			"PodDisruptionBudget/balance-exporter", "PrometheusRule/balance-exporter", "Service/balance-exporter", "ServiceAccount/balance-exporter", "ServiceMonitor/balance-exporter",
+			"PodDisruptionBudget/balance-exporter", "PrometheusRule/balance-exporter", "Service/balance-exporter", "Service/extra", "ServiceAccount/balance-exporter", "ServiceMonitor/balance-exporter",
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -248,12 +252,9 @@ func checkReferences(t *testing.T, objects map[string]runtime.Object, values str
 		case *policy.PodDisruptionBudget:
 			assert.Subset(t, pod.Labels, o.Spec.Selector.MatchLabels)
 		case *monitoring.ServiceMonitor:
-			for _, s := range objects {
-				if s, ok := s.(*core.Service); ok {
-					assert.Subset(t, s.Labels, o.Spec.Selector.MatchLabels)
-					assert.Equal(t, s.Spec.Ports[0].Name, o.Spec.Endpoints[0].Port)
-				}
-			}
+			s := objects["Service/"+o.Name].(*core.Service)
+			assert.Subset(t, s.Labels, o.Spec.Selector.MatchLabels)
+			assert.Equal(t, s.Spec.Ports[0].Name, o.Spec.Endpoints[0].Port)
 		}
 	}
 }
@@ -265,6 +266,10 @@ func TestBadValues(t *testing.T) {
 		"a state elsewhere":     {existing + "state: {url: 'sqlite:/tmp/state.db'}", "state.url: sqlite:/tmp/state.db is outside the volume; set a path below /var/lib/balance_exporter"},
 		"two configurations":    {account + "existingConfigMap: mine", "existingConfigMap: is used instead of accounts, recipes and files; remove either"},
 		"two kinds of secrets":  {existing + "  \nreplicas: 1\n" + "extraArgs: []\n", ""},
+		"a second config.yml":   {account + "files: {config.yml: 'accounts: []'}", "files: config.yml is made of accounts and recipes; remove it, or set existingConfigMap"},
+		"a flag of the chart":   {existing + "extraArgs: [--log.level=debug]", "extraArgs: --log.level=debug belongs to the chart; remove it, and set the chart's own value"},
+		"another port":          {existing + "extraArgs: ['--web.listen-address=:80']", "extraArgs: --web.listen-address=:80 belongs to the chart"},
+		"a key of the endpoint": {existing + "serviceMonitor: {endpoint: {relabelings: []}}", "serviceMonitor.endpoint.relabelings: the chart sets it; remove it"},
 		"an unknown key":        {existing + "replica: 2", "replica"},
 		"an unknown key inside": {account + "secrets: {existing: accounts}", "existing"},
 		"an unknown state":      {account + "state: {url: 'etcd://x'}", "state"},
@@ -336,6 +341,9 @@ func TestReplicas(t *testing.T) {
 	}
 	assert.Contains(t, container.VolumeMounts, core.VolumeMount{Name: "state-password", MountPath: "/run/secrets/balance_exporter_state", ReadOnly: true})
 	require.Len(t, d.Spec.Template.Spec.TopologySpreadConstraints, 1)
+	budget := "podDisruptionBudget: {enabled: true}\n"
+	assert.Contains(t, names(objects(t, redis+budget)), "PodDisruptionBudget/balance-exporter")
+	assert.NotContains(t, names(objects(t, existing+budget)), "PodDisruptionBudget/balance-exporter", "it protects nothing")
 
 	d = deployment(t, objects(t, existing))
 	assert.EqualValues(t, 1, *d.Spec.Replicas)
@@ -355,6 +363,25 @@ func TestProbesUnderBasicAuth(t *testing.T) {
 	for _, probe := range []*core.Probe{guarded.LivenessProbe, guarded.ReadinessProbe} {
 		require.NotNil(t, probe.Exec)
 		assert.Equal(t, []string{"/balance_exporter", "--healthcheck"}, probe.Exec.Command)
+	}
+}
+
+// Namespaces that enforce the strictest of Kubernetes' Pod Security Standards admit the
+// pods: https://kubernetes.io/docs/concepts/security/pod-security-standards/
+func TestPodsAreRestricted(t *testing.T) {
+	checks, err := security.NewEvaluator(security.DefaultChecks(), nil)
+	require.NoError(t, err)
+	restricted := securityapi.LevelVersion{Level: securityapi.LevelRestricted, Version: securityapi.LatestVersion()}
+	for name, v := range map[string]map[string]any{"all": values(t, all), "accounts": values(t, account), "replicas": exampleValues(t, twoReplicas)} {
+		files, err := render(t, "balance-exporter", v)
+		require.NoError(t, err)
+		for _, o := range decode(t, files) {
+			if d, ok := o.(*apps.Deployment); ok {
+				for _, result := range checks.EvaluatePod(restricted, &d.Spec.Template.ObjectMeta, &d.Spec.Template.Spec) {
+					assert.True(t, result.Allowed, "%s: %s: %s %s", name, d.Name, result.ForbiddenReason, result.ForbiddenDetail)
+				}
+			}
+		}
 	}
 }
 
@@ -419,46 +446,116 @@ func TestImageTag(t *testing.T) {
 	assert.Equal(t, "ghcr.io/balance-exporter/balance_exporter:"+string(m[1]), deployment(t, objects(t, existing)).Spec.Template.Spec.Containers[0].Image)
 }
 
-// manifest lists the files of examples/kubernetes, and the templates that each is made of.
-var manifest = []struct {
-	file, comment string
-	templates     []string
+// manifests lists the files of examples/kubernetes, and the values and templates that each
+// is made of.
+var manifests = []struct {
+	file, comment     string
+	values, templates []string
 }{
-	{"deployment.yaml", `# balance_exporter on Kubernetes. Enter your secrets and accounts, then run
+	{
+		"deployment.yaml", `# balance_exporter on Kubernetes. Enter your secrets and accounts, then run
 #
 #   kubectl apply -n monitoring -f deployment.yaml
 #
 # With the Prometheus operator, also apply servicemonitor.yaml and prometheusrule.yaml.
-`, []string{"serviceaccount.yaml", "secret.yaml", "configmap.yaml", "persistentvolumeclaim.yaml", "deployment.yaml", "service.yaml"}},
-	{"servicemonitor.yaml", "", []string{"servicemonitor.yaml"}},
-	{"prometheusrule.yaml", "", []string{"prometheusrule.yaml"}},
+`, oneReplica, []string{"serviceaccount.yaml", "secret.yaml", "configmap.yaml", "persistentvolumeclaim.yaml", "deployment.yaml", "service.yaml"},
+	},
+	{"servicemonitor.yaml", "", oneReplica, []string{"servicemonitor.yaml"}},
+	{"prometheusrule.yaml", "", oneReplica, []string{"prometheusrule.yaml"}},
+	{
+		"ha/replicas.yaml", `# Two replicas of balance_exporter with one Valkey on Kubernetes. Use it instead of
+# ../deployment.yaml: enter your secrets and accounts, then run
+#
+#   kubectl apply -n monitoring -f replicas.yaml
+#
+# With the Prometheus operator, also apply ../servicemonitor.yaml, which scrapes both
+# replicas, and ../prometheusrule.yaml. docs/high-availability.md explains the settings.
+`, twoReplicas, []string{"serviceaccount.yaml", "secret.yaml", "configmap.yaml", "deployment.yaml", "service.yaml", "poddisruptionbudget.yaml", "extraobjects.yaml"},
+	},
+}
+
+// The files of values, of which later ones have precedence.
+var (
+	oneReplica  = []string{"helm-values.yaml"}
+	twoReplicas = []string{"helm-values.yaml", "helm-values-ha.yaml"}
+)
+
+// exampleValues merges files of values as Helm does.
+func exampleValues(t *testing.T, files []string) map[string]any {
+	t.Helper()
+	merged := map[string]any{}
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join(examples, file))
+		require.NoError(t, err)
+		merged = chartutil.MergeTables(values(t, string(text)), merged)
+	}
+	return merged
 }
 
 // Labels that only Helm needs.
 var helmOnly = regexp.MustCompile(`(?m)^ *(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n`)
 
 func TestExamples(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(examples, "helm-values.yaml"))
-	require.NoError(t, err)
-	files, err := render(t, "balance-exporter", values(t, string(text)))
-	require.NoError(t, err)
-	rendered := 1 // NOTES.txt
-	for _, m := range manifest {
-		var want bytes.Buffer
-		want.WriteString("# Rendered from charts/balance-exporter with examples/helm-values.yaml.\n")
-		want.WriteString(m.comment)
+	used := map[string]bool{}
+	for _, m := range manifests {
+		files, err := render(t, "balance-exporter", exampleValues(t, m.values))
+		require.NoError(t, err)
+		want := "# Rendered from charts/balance-exporter with examples/" + strings.Join(m.values, " and examples/") + ".\n" + m.comment
 		for _, template := range m.templates {
 			require.Contains(t, files, template)
-			rendered++
-			want.WriteString("---\n" + strings.TrimSpace(helmOnly.ReplaceAllString(files[template], "")) + "\n")
+			used[strings.Join(m.values, " ")+" "+template] = true
+			want += "---\n" + strings.TrimSpace(helmOnly.ReplaceAllString(files[template], "")) + "\n"
 		}
 		file := filepath.Join(examples, "kubernetes", m.file)
 		if *update {
-			require.NoError(t, os.WriteFile(file, want.Bytes(), 0o644))
+			require.NoError(t, os.WriteFile(file, []byte(want), 0o644))
 		}
 		got, err := os.ReadFile(file)
 		require.NoError(t, err)
-		assert.Equal(t, want.String(), string(got), "run: cd e2e/chart && go test . -run TestExamples -update")
+		assert.Equal(t, want, string(got), "run: cd e2e/chart && go test . -run TestExamples -update")
 	}
-	assert.Len(t, files, rendered, "a template is in no example")
+
+	alone, err := render(t, "balance-exporter", exampleValues(t, oneReplica))
+	require.NoError(t, err)
+	replicas, err := render(t, "balance-exporter", exampleValues(t, twoReplicas))
+	require.NoError(t, err)
+	for name, text := range alone {
+		assert.True(t, used["helm-values.yaml "+name] || name == "NOTES.txt", "%s is in no example", name)
+		if name == "servicemonitor.yaml" || name == "prometheusrule.yaml" {
+			assert.Equal(t, text, replicas[name], "the replicas use the file of the other example")
+			delete(replicas, name)
+		}
+	}
+	for name := range replicas {
+		assert.True(t, used["helm-values.yaml helm-values-ha.yaml "+name] || name == "NOTES.txt", "%s is in no example", name)
+	}
+	var files []string
+	require.NoError(t, filepath.WalkDir(filepath.Join(examples, "kubernetes"), func(file string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			files = append(files, file)
+		}
+		return err
+	}))
+	assert.Len(t, files, len(manifests), "a file in examples/kubernetes is not rendered from the chart")
+}
+
+// The replicas find Valkey: Service, port and password are those of the state's flags.
+func TestExampleReplicas(t *testing.T) {
+	files, err := render(t, "balance-exporter", exampleValues(t, twoReplicas))
+	require.NoError(t, err)
+	o := decode(t, files)
+	d, valkey := o["Deployment/balance-exporter"].(*apps.Deployment), o["Deployment/balance-exporter-valkey"].(*apps.Deployment)
+	service := o["Service/balance-exporter-valkey"].(*core.Service)
+	assert.Contains(t, d.Spec.Template.Spec.Containers[0].Args, fmt.Sprintf("--state.url=redis://%s:%d", service.Name, service.Spec.Ports[0].Port))
+	password := func(d *apps.Deployment, volume string) core.KeyToPath {
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			if v.Name == volume {
+				assert.Contains(t, o["Secret/"+v.Secret.SecretName].(*core.Secret).StringData, v.Secret.Items[0].Key)
+				return v.Secret.Items[0]
+			}
+		}
+		t.Errorf("no volume %s", volume)
+		return core.KeyToPath{}
+	}
+	assert.Equal(t, password(d, "state-password"), password(valkey, "password"))
 }

@@ -3,8 +3,6 @@ package cache_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/cache"
 	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -26,32 +25,13 @@ func BenchmarkReplicas(b *testing.B) {
 		b.Run(fmt.Sprint(replicas), func(b *testing.B) {
 			url := "memory:"
 			if replicas > 1 {
-				url = "redis://" + startRedis(b)
+				url = "redis://" + servertest.StartRedis(b).Address
 			}
 			for b.Loop() {
 				b.ReportMetric(readFleet(b, replicas, url), "requests/s")
 			}
 		})
 	}
-}
-
-func startRedis(b *testing.B) string {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		b.Skip("redis-server is not installed")
-	}
-	listener, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	address := listener.Addr().String()
-	require.NoError(b, listener.Close())
-	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.CommandContext(context.Background(), path, "--port", port, "--save", "", "--dir", b.TempDir())
-	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return address
 }
 
 // readFleet returns the requests per second in ten seconds, after the bucket is empty.

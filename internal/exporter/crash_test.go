@@ -9,7 +9,6 @@ import (
 	"io"
 	stdlog "log"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +23,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
 
@@ -84,15 +84,6 @@ func program(tb testing.TB) string {
 	return self
 }
 
-// freeAddress returns an address on loopback that no server listens on.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
-}
-
 // process is the running program.
 type process struct {
 	cmd     *exec.Cmd
@@ -102,7 +93,7 @@ type process struct {
 
 // start starts the program.
 func start(tb testing.TB, binary string, args ...string) *process {
-	p := &process{address: freeAddress(tb)}
+	p := &process{address: servertest.Address(tb)}
 	p.cmd = exec.CommandContext(tb.Context(), binary, append(args, "--web.listen-address="+p.address)...)
 	p.cmd.Stderr = &p.stderr
 	p.cmd.Env = append(os.Environ(), programVariable+"=1")
@@ -290,7 +281,7 @@ func TestStderrIsTheLogger(t *testing.T) {
 			}
 		})
 	})
-	p := &process{address: freeAddress(t)}
+	p := &process{address: servertest.Address(t)}
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	opts := options()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/providers/eightxeight/eightxeightsim"
 )
 
@@ -21,12 +22,12 @@ import (
 func BenchmarkStart(b *testing.B) {
 	binary := build(b)
 	for b.Loop() {
-		p := &process{address: freeAddress(b)}
+		p := &process{address: servertest.Address(b)}
 		p.cmd = exec.CommandContext(b.Context(), binary, "--demo", "--web.listen-address="+p.address, "--log.level=error")
 		require.NoError(b, p.cmd.Start())
 		answer := ""
-		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(answer, "\nsms_price{"); time.Sleep(time.Millisecond) {
-			require.True(b, time.Now().Before(deadline), "no prices within ten seconds: %s", answer)
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(answer, "\nsms_price{"); time.Sleep(time.Millisecond) {
+			require.True(b, time.Now().Before(deadline), "no prices within a minute: %s", answer)
 			answer = p.scrape(b.Context(), "?collect[]=balances&collect[]=prices")
 		}
 		require.Contains(b, answer, "\naccount_balance{")

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,46 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 )
-
-// requireRedis makes a test fail without a server instead of skipping; CI sets it.
-const requireRedis = "BALANCE_EXPORTER_REQUIRE_REDIS"
-
-// redisServer is a real server on loopback, which stores nothing on disk.
-type redisServer struct {
-	*redis.Client
-	address string
-	cmd     *exec.Cmd
-}
-
-func startRedis(t *testing.T) *redisServer {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil && os.Getenv(requireRedis) == "" {
-		t.Skip("redis-server is not installed")
-	}
-	s := &redisServer{address: freeAddress(t)}
-	s.Client = redis.NewClient(&redis.Options{Addr: s.address, DisableIdentity: true})
-	t.Cleanup(func() {
-		_ = s.Close()
-		s.kill()
-	})
-	s.start(t)
-	return s
-}
-
-func (s *redisServer) start(t *testing.T) {
-	_, port, err := net.SplitHostPort(s.address)
-	require.NoError(t, err)
-	s.cmd = exec.CommandContext(context.Background(), "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	require.NoError(t, s.cmd.Start())
-	require.Eventually(t, func() bool { return s.Ping(context.Background()).Err() == nil }, 20*time.Second, 5*time.Millisecond)
-}
-
-func (s *redisServer) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-}
 
 // storm scrapes four real processes on the state at stateURL while they are killed, and
 // act happens to the store, until d has passed or the provider gets more than its limit.
@@ -127,23 +88,25 @@ func TestReplicasInAStorm(t *testing.T) {
 	}
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		server := startRedis(t)
+		server := servertest.StartRedis(t)
+		client := redis.NewClient(&redis.Options{Addr: server.Address, DisableIdentity: true})
+		defer func() { _ = client.Close() }()
 		const d = 2 * time.Minute
 		var acts [4]int
-		excess, requests := storm(t, d, "redis://"+server.address, func(rng *rand.Rand) {
+		excess, requests := storm(t, d, "redis://"+server.Address, func(rng *rand.Rand) {
 			act := rng.IntN(len(acts))
 			acts[act]++
 			switch act {
 			case 0:
-				_ = server.FlushAll(t.Context())
+				_ = client.FlushAll(t.Context())
 			case 1:
-				_ = server.cmd.Process.Signal(syscall.SIGSTOP)
+				server.Signal(t, syscall.SIGSTOP)
 				time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
-				_ = server.cmd.Process.Signal(syscall.SIGCONT)
+				server.Signal(t, syscall.SIGCONT)
 			case 2:
-				server.kill()
+				server.Kill()
 				time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
-				server.start(t)
+				server.Start(t)
 			}
 		})
 		require.Empty(t, excess)
@@ -164,13 +127,13 @@ func TestReplicaTakesOver(t *testing.T) {
 		t.Skip("it runs the program")
 	}
 	t.Parallel()
-	server := startRedis(t)
+	server := servertest.StartRedis(t)
 	binary := program(t)
 	c := casesWith(prices, false)[0]
 	var lists simulate.Recorder
 	configFile := hourlyPrices(t, c, &lists, func(sim http.Handler) http.Handler { return sim })
 	run := func() *process {
-		return start(t, binary, "--config.file="+configFile, "--state.url=redis://"+server.address)
+		return start(t, binary, "--config.file="+configFile, "--state.url=redis://"+server.Address)
 	}
 	shows := func(p *process, metric string) {
 		t.Helper()

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/internal/servertest"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
@@ -104,13 +104,13 @@ func requireOutage(t *testing.T, s state.Store, text string) {
 func TestRedisIsDownAtStart(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	server.kill()
+	server.Kill()
 	var logged lines
 	s := server.open(t, state.Options{Logger: logged.logger()})
 	require.ErrorContains(t, s.Ready(t.Context()), "connection refused")
 	require.Equal(t, []string{lineDown}, logged.take())
 	requireOutage(t, s, "connection refused")
-	server.start(t)
+	server.Start(t)
 	require.Eventually(t, func() bool { return s.Ready(t.Context()) == nil }, patience, 5*time.Millisecond)
 	requireRecovery(t, s)
 	require.Equal(t, []string{lineUp}, logged.take())
@@ -125,11 +125,11 @@ func TestRedisRestartsEmpty(t *testing.T) {
 	s := server.open(t, state.Options{Logger: logged.logger(), Observer: observed})
 	statetest.SetQuota(t, s, "a", quota.Account{FullAt: statetest.Start, Limited: 3})
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": statetest.Balance(1)})
-	server.kill()
+	server.Kill()
 	requireOutage(t, s, "")
 	require.NoError(t, s.Ready(t.Context()), "it was reached")
 	require.Contains(t, observed.take(), "update: error")
-	server.start(t)
+	server.Start(t)
 	requireRecovery(t, s)
 	record := statetest.Quota(t, s, "a")
 	require.Equal(t, quota.Lost(quota.Account{Limited: record.Limited}), record)
@@ -147,8 +147,8 @@ func TestRedisRestartsFromAFile(t *testing.T) {
 	want := quota.Account{FullAt: statetest.Start, BlockedUntil: statetest.Start.Add(time.Hour), Cause: quota.CauseRateLimited, Limited: 3}
 	statetest.SetQuota(t, s, "a", want)
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": statetest.Balance(1)})
-	server.kill()
-	server.start(t)
+	server.Kill()
+	server.Start(t)
 	require.Eventually(t, func() bool { return s.Load(t.Context(), "a", nil, func(string, *snapshot.Snapshot, uint64) {}) == nil }, patience, 5*time.Millisecond)
 	require.Equal(t, quota.Lost(want), statetest.Quota(t, s, "a"))
 	require.Equal(t, map[string]*snapshot.Snapshot{"k": statetest.Balance(1)}, statetest.Snapshots(t, s, "a"))
@@ -163,8 +163,8 @@ func TestRedisFreezes(t *testing.T) {
 	statetest.SetQuota(t, s, "a", quota.Account{FullAt: statetest.Start})
 	claims, err := s.Claim(t.Context(), "a", false, []state.Source{{Key: "k"}})
 	require.NoError(t, err)
-	require.NoError(t, server.cmd.Process.Signal(syscall.SIGSTOP))
-	thaw := sync.OnceFunc(func() { _ = server.cmd.Process.Signal(syscall.SIGCONT) })
+	server.Signal(t, syscall.SIGSTOP)
+	thaw := sync.OnceFunc(func() { server.Signal(t, syscall.SIGCONT) })
 	defer thaw()
 	time.AfterFunc(5*time.Second, thaw)
 	requireOutage(t, s, "no answer within 2s")
@@ -226,7 +226,7 @@ func TestRedisPassword(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("right-password\n"), 0o600))
 	requireRecovery(t, s)
 	require.NoError(t, server.Do(t.Context(), "AUTH", "right-password").Err())
-	named := openURL(t, "redis://user@"+server.address, state.Options{})
+	named := openURL(t, "redis://user@"+server.Address, state.Options{})
 	require.ErrorContains(t, named.Ready(t.Context()), "the user in --state.url needs --state.password-file")
 }
 
@@ -257,7 +257,7 @@ func TestRedisPermissions(t *testing.T) {
 		}
 	}
 	open := func(logger log.Logger) state.Store {
-		return openURL(t, "redis://"+user+"@"+server.address+"/0", state.Options{Password: secret.Inline(password), Logger: logger})
+		return openURL(t, "redis://"+user+"@"+server.Address+"/0", state.Options{Password: secret.Inline(password), Logger: logger})
 	}
 	s := open(nil)
 	requireRecovery(t, s)
@@ -377,7 +377,7 @@ func TestRedisIsAReplica(t *testing.T) {
 	server, master := startRedis(t), startRedis(t)
 	s := server.open(t, state.Options{})
 	requireRecovery(t, s)
-	host, port, _ := net.SplitHostPort(master.address)
+	host, port, _ := net.SplitHostPort(master.Address)
 	require.NoError(t, server.Do(t.Context(), "REPLICAOF", host, port).Err())
 	requireOutage(t, s, "")
 	require.Eventually(t, func() bool {
@@ -465,7 +465,7 @@ func (p *proxy) set(delay time.Duration, drop bool) {
 func TestRedisBehindABadNetwork(t *testing.T) {
 	t.Parallel()
 	server := startRedis(t)
-	p := startProxy(t, server.address)
+	p := startProxy(t, server.Address)
 	var logged lines
 	s := openURL(t, "redis://"+p.address, state.Options{Logger: logged.logger()})
 	requireRecovery(t, s)
@@ -545,14 +545,14 @@ func TestRedisLeaseIsLost(t *testing.T) {
 			state.SetLeaseLife(one, life)
 			claims, err := one.Claim(t.Context(), "a", whole, []state.Source{{Key: "k"}})
 			require.NoError(t, err)
-			require.NoError(t, server.cmd.Process.Signal(syscall.SIGSTOP))
-			defer func() { _ = server.cmd.Process.Signal(syscall.SIGCONT) }()
+			server.Signal(t, syscall.SIGSTOP)
+			defer func() { server.Signal(t, syscall.SIGCONT) }()
 			select {
 			case <-claims[0].Lost:
 			case <-time.After(patience):
 				require.Fail(t, "the claim is not lost")
 			}
-			require.NoError(t, server.cmd.Process.Signal(syscall.SIGCONT))
+			server.Signal(t, syscall.SIGCONT)
 			requireRecovery(t, one)
 			requireRecovery(t, other)
 			accepted, err := one.Publish(t.Context(), "a", []state.Outcome{{Key: "k", Token: claims[0].Token, Snapshot: statetest.Balance(1)}})
@@ -573,33 +573,22 @@ func TestRedisSentinel(t *testing.T) {
 		t.Skip("a failover takes seconds")
 	}
 	t.Parallel()
-	sentinel := redisProgram(t, "redis-sentinel")
 	master := startRedis(t)
-	host, port, _ := net.SplitHostPort(master.address)
+	host, port, _ := net.SplitHostPort(master.Address)
 	replica := startRedis(t, "--replicaof", host+" "+port)
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
-	_, sentinelPort, _ := net.SplitHostPort(address)
 	config := filepath.Join(t.TempDir(), "sentinel.conf")
-	require.NoError(t, os.WriteFile(config, []byte("port "+sentinelPort+"\nbind 127.0.0.1\nsentinel monitor balances "+host+" "+port+" 1\n"+
+	require.NoError(t, os.WriteFile(config, []byte("sentinel monitor balances "+host+" "+port+" 1\n"+
 		"sentinel down-after-milliseconds balances 500\nsentinel failover-timeout balances 3000\n"), 0o600))
-	cmd := exec.CommandContext(context.Background(), sentinel, config)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	sentinel := servertest.StartSentinel(t, config)
 	require.Eventually(t, func() bool { // it is known, and has everything
-		c := redis.NewSentinelClient(&redis.Options{Addr: address})
+		c := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Address})
 		defer func() { _ = c.Close() }()
 		replicas, err := c.Replicas(t.Context(), "balances").Result()
 		return err == nil && len(replicas) == 1 && replicas[0]["master-link-status"] == "ok"
 	}, 2*patience, 20*time.Millisecond)
 
 	var logged lines
-	s := openURL(t, "redis-sentinel://"+address+"/balances", state.Options{Logger: logged.logger()})
+	s := openURL(t, "redis-sentinel://"+sentinel.Address+"/balances", state.Options{Logger: logged.logger()})
 	want := quota.Account{FullAt: statetest.Start, BlockedUntil: statetest.Start.Add(time.Hour), Cause: quota.CauseRateLimited}
 	statetest.SetQuota(t, s, "a", want)
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": statetest.Balance(1)})
@@ -608,10 +597,11 @@ func TestRedisSentinel(t *testing.T) {
 	require.Eventually(t, func() bool { // replication is asynchronous
 		return replica.Get(t.Context(), "balance_exporter:quota:a").Val() == record && replica.HLen(t.Context(), "balance_exporter:snapshots:a").Val() == 1
 	}, patience, 5*time.Millisecond)
-	master.kill()
+	master.Kill()
 	var got quota.Account
 	require.Eventually(t, func() bool {
-		got, err = s.Update(t.Context(), "a", func(a quota.Account, _ time.Time) quota.Account { return a })
+		update, err := s.Update(t.Context(), "a", func(a quota.Account, _ time.Time) quota.Account { return a })
+		got = update
 		return err == nil
 	}, 2*patience, 10*time.Millisecond)
 	require.Equal(t, quota.Lost(want), got)

@@ -66,6 +66,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if gt (int $given) 1 -}}
 {{- fail "secrets: set only one of existingSecret, projected and data" -}}
 {{- end -}}
+{{- if hasKey .files "config.yml" -}}
+{{- fail "files: config.yml is made of accounts and recipes; remove it, or set existingConfigMap" -}}
+{{- end -}}
+{{- range .extraArgs -}}
+{{- if regexMatch "^--(no-)?(demo|config\\.file|state\\.(url|password-file|prefix)|web\\.(listen-address|telemetry-path|config\\.file)|log\\.(level|format))(=|$)" . -}}
+{{- fail (printf "extraArgs: %s belongs to the chart; remove it, and set the chart's own value" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range list "port" "path" "interval" "scrapeTimeout" "relabelings" -}}
+{{- if hasKey $.Values.serviceMonitor.endpoint . -}}
+{{- fail (printf "serviceMonitor.endpoint.%s: the chart sets it; remove it" .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
