@@ -10,6 +10,7 @@ import (
 type index struct {
 	seed  maphash.Seed
 	slots []*entry // a power of two of them; nil is free
+	tags  []uint8  // a part of the hash of each entry's key: most others differ
 	used  int      // slots that are not free
 }
 
@@ -21,7 +22,7 @@ func newIndex(size int) *index {
 	for slots*3/4 < size {
 		slots *= 2
 	}
-	return &index{seed: maphash.MakeSeed(), slots: make([]*entry, slots)}
+	return &index{seed: maphash.MakeSeed(), slots: make([]*entry, slots), tags: make([]uint8, slots)}
 }
 
 // all returns every entry.
@@ -35,32 +36,34 @@ func (x *index) all() iter.Seq[*entry] {
 	}
 }
 
-// at returns the slot of the entry with a key, and the entry; nil if there is none.
-func (x *index) at(key string) (slot int, e *entry) {
-	mask := len(x.slots) - 1
-	slot = int(maphash.String(x.seed, key)) & mask //nolint:gosec // masked
-	for ; x.slots[slot] != nil; slot = (slot + 1) & mask {
-		if e := x.slots[slot]; e != removed && e.key() == key {
-			return slot, e
+// at returns the slot and the entry of a key or, if there is none, the slot where it would
+// be, with its tag.
+func (x *index) at(key string) (slot int, tag uint8, e *entry) {
+	hash := maphash.String(x.seed, key)
+	mask := uint64(len(x.slots)) - 1
+	tag = uint8(hash >> 56) //nolint:gosec // a part
+	for i := hash & mask; ; i = (i + 1) & mask {
+		e := x.slots[i]
+		if e == nil || e != removed && x.tags[i] == tag && e.key() == key {
+			return int(i), tag, e //nolint:gosec // an index
 		}
 	}
-	return slot, nil
 }
 
 func (x *index) get(key string) *entry {
-	_, e := x.at(key)
+	_, _, e := x.at(key)
 	return e
 }
 
 // add adds an entry whose key is not in. There must be room for it.
 func (x *index) add(key string, e *entry) {
-	slot, _ := x.at(key)
-	x.slots[slot] = e
+	slot, tag, _ := x.at(key)
+	x.slots[slot], x.tags[slot] = e, tag
 	x.used++
 }
 
 func (x *index) remove(key string) {
-	if slot, e := x.at(key); e != nil {
+	if slot, _, e := x.at(key); e != nil {
 		x.slots[slot] = removed
 	}
 }

@@ -34,7 +34,6 @@ const programVariable = "BALANCE_EXPORTER_TEST_PROGRAM"
 func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) == "" {
 		debug.SetGCPercent(testGCPercent) // most worlds are small and short
-		_ = os.Setenv("GOGC", "set")      // so that Run leaves it
 		debug.SetMemoryLimit(1 << 30)     // a few read large answers
 		os.Exit(m.Run())
 	}

@@ -68,8 +68,8 @@ type Options struct {
 // it load the configuration again. Metrics of --once and the plan of --config.check
 // go to stdout, logs and messages for a person to stderr.
 func Run(ctx context.Context, opts Options, reload <-chan os.Signal, stdout, stderr io.Writer) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+	if set := debug.SetGCPercent(gcPercent); set != 100 {
+		debug.SetGCPercent(set) // by GOGC
 	}
 	if opts.HealthCheck {
 		return HealthCheck(ctx, *opts.Web.WebListenAddresses)

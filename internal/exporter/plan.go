@@ -40,19 +40,27 @@ func planOf(a cache.Account) plan {
 	return p
 }
 
+// maxPlanned is how many sources of a list are looked at: of a larger one, each stands for
+// as many as it takes, because a look at millions takes seconds.
+const maxPlanned = 100_000
+
 func (p *plannedPart) add(sources providers.Roster) {
-	for s := range providers.Sources(sources) {
-		d := s.Describe()
+	size := sources.Len()
+	step := 1 + size/maxPlanned
+	for i := 0; i < size; i += step {
+		d, n := sources.Source(i).Describe(), min(step, size-i)
 		if d.Kind != p.Kind {
 			continue
 		}
-		p.requests += float64(d.Requests) / d.Interval.Hours()
+		p.requests += float64(n*d.Requests) / d.Interval.Hours()
 		if !d.Lists {
-			p.sources++
+			p.sources += n
 			continue
 		}
 		p.listed = p.listed || d.Requests > 0
-		p.add(d.Known)
+		if d.Known != nil {
+			p.add(d.Known)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package flolive
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,9 +24,8 @@ type settings struct {
 	Auth        authSettings       `yaml:"auth"`
 	Subscribers subscriberSettings `yaml:"subscribers"`
 
-	list  []identity
-	names names           // of list
-	file  *subscriberFile // nil for none
+	list *names
+	file *subscriberFile // nil for none
 }
 
 // authSettings say how a token is sent. Public code sends it as a bearer token; the
@@ -113,7 +114,7 @@ func (s *settings) checkSubscribers(f *kit.Faults) {
 }
 
 func (s *settings) readList(f *kit.Faults) {
-	s.names = make(names, 2*len(s.Subscribers.List))
+	s.list = newNames()
 	for i, l := range s.Subscribers.List {
 		path := fmt.Sprintf("subscribers.list[%d]", i)
 		id, fault := newIdentity(l.Type, l.Value, l.Name, l.BalanceIDs)
@@ -121,12 +122,12 @@ func (s *settings) readList(f *kit.Faults) {
 			f.If(true, path+"."+fault.field, "%s", fault.text)
 			continue
 		}
-		if part, first, ok := s.names.taken(id); ok {
+		record := id.record(nil)
+		if part, first, ok := s.list.taken(record); ok {
 			f.If(true, path, "subscribers.list[%d] has the same %s; give each subscriber of an account its own", first, part)
 			continue
 		}
-		s.names.add(id, i)
-		s.list = append(s.list, id)
+		s.list.add(record, i)
 	}
 }
 
@@ -134,8 +135,8 @@ func (s *settings) readFile(f *kit.Faults) {
 	if s.Subscribers.File == "" {
 		return
 	}
-	s.file = &subscriberFile{path: f.Section.Path(s.Subscribers.File)}
-	if err := s.file.load(s.names); err != nil {
+	s.file = &subscriberFile{path: f.Section.Path(s.Subscribers.File), keepNames: s.Subscribers.CustomerID != ""}
+	if err := s.file.load(context.Background(), s.list); err != nil {
 		f.If(true, "subscribers.file", "%s", err)
 	}
 	for _, warning := range s.file.warnings {
@@ -145,18 +146,17 @@ func (s *settings) readFile(f *kit.Faults) {
 
 // open implements Open of [providers.Account].
 func (s *settings) open(env providers.Env) ([]providers.Source, error) {
-	a := &account{interval: s.Subscribers.Interval(), warn: env.Warn, configured: configured{list: s.names}}
+	a := &account{interval: s.Subscribers.Interval(), warn: env.Warn, configured: configured{list: s.list}}
 	if s.Token != nil {
 		a.auth = kit.StaticToken{HTTP: env.HTTP, Secret: s.Token, Header: s.Auth.header}
 	} else {
 		a.auth = login{http: env.HTTP, username: s.Username, password: s.Password}.tokens(s.Auth)
 	}
-	sources := a.subscribers(s.list)
-	customer := s.Subscribers.CustomerID
+	sources := slices.Collect(providers.Sources(roster{a, s.list.subscribers}))
 	if s.file != nil {
-		sources = append(sources, newFileLister(a, *s.file, customer != ""))
+		sources = append(sources, newFileLister(a, *s.file))
 	}
-	if customer != "" {
+	if customer := s.Subscribers.CustomerID; customer != "" {
 		sources = append(sources, &listing{account: a, customer: customer})
 	}
 	return sources, nil

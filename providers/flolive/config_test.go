@@ -1,11 +1,13 @@
 package flolive_test
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,16 +53,35 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, "the-token", token)
 }
 
+// utf16File returns text in UTF-16.
+func utf16File(order binary.AppendByteOrder, text string) (file []byte) {
+	for _, unit := range utf16.Encode([]rune(text)) {
+		file = order.AppendUint16(file, unit)
+	}
+	return file
+}
+
 func TestFaultySettings(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "no-header.csv"), []byte("iccid,8944501234567890123,truck-12,\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "column-twice.csv"), []byte("type,type,value\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "one-column.csv"), []byte("value\n1\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "one.csv"), []byte("type,value\nimsi,1\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "quote.csv"), []byte("\"type,value\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "empty.csv"), nil, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "long.csv"), []byte("type,value\nimsi,1\nimsi,"+strings.Repeat("2", 64<<10)+"\n"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "large.csv"), nil, 0o600))
-	require.NoError(t, os.Truncate(filepath.Join(dir, "large.csv"), 256<<20+1))
+	require.NoError(t, os.Truncate(filepath.Join(dir, "large.csv"), 2<<30+1))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "semicolons.csv"), []byte("\ufefftype;value;name\r\niccid;8944501234567890123;a\r\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "excel.csv"), []byte("sep=;\r\ntype;value\r\niccid;8944501234567890123\r\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tabs.csv"), []byte("type\tvalue\niccid\t8944501234567890123\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "below-commas.csv"), []byte("type,value\n\n\"iccid\";\"8944501234567890123\"\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "utf16le.csv"), utf16File(binary.LittleEndian, "\ufefftype,value\r\niccid,8944501234567890123\r\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "utf16be.csv"), utf16File(binary.BigEndian, "\ufefftype,value\r\niccid,8944501234567890123\r\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "utf16.csv"), utf16File(binary.BigEndian, "type,value\niccid,8944501234567890123\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "latin1.csv"), []byte("type,value,pr\xe9nom\niccid,8944501234567890123,a\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "all-bad.csv"), []byte("type,value,name\niccid,truck-1,8944501234567890123\neid,1,a\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "all-latin1.csv"), []byte("type,value,name\niccid,1,caf\xe9\n"), 0o600))
 	list := func(items ...string) string { return "subscribers: {list: [{" + strings.Join(items, "}, {") + "}]}" }
 	const first = "type: imsi, value: 1, name: a"
 	const header = "the first line must be the header type,value,name,balance_ids"
@@ -107,7 +128,18 @@ func TestFaultySettings(t *testing.T) {
 		"header with a quote":          {[]string{user, password, "subscribers: {file: quote.csv}"}, "6: accounts[0].subscribers.file: DIR/quote.csv:1: " + header},
 		"device":                       {[]string{user, password, "subscribers: {file: /dev/zero}"}, "6: accounts[0].subscribers.file: /dev/zero is not a regular file; name a CSV file of subscribers"},
 		"long line":                    {[]string{user, password, "subscribers: {file: long.csv}"}, "6: accounts[0].subscribers.file: DIR/long.csv:3: the line is longer than 64 KiB"},
-		"large file":                   {[]string{user, password, "subscribers: {file: large.csv}"}, "6: accounts[0].subscribers.file: DIR/large.csv is larger than 256 MiB; split it over several accounts"},
+		"large file":                   {[]string{user, password, "subscribers: {file: large.csv}"}, "6: accounts[0].subscribers.file: DIR/large.csv is larger than 2 GiB; split it over several accounts"},
+		"semicolons":                   {[]string{user, password, "subscribers: {file: semicolons.csv}"}, "6: accounts[0].subscribers.file: DIR/semicolons.csv:1: the fields are separated by semicolons; separate them by commas"},
+		"semicolons of a spreadsheet":  {[]string{user, password, "subscribers: {file: excel.csv}"}, "6: accounts[0].subscribers.file: DIR/excel.csv:1: the fields are separated by semicolons; separate them by commas"},
+		"tabs":                         {[]string{user, password, "subscribers: {file: tabs.csv}"}, "6: accounts[0].subscribers.file: DIR/tabs.csv:1: the fields are separated by tabs; separate them by commas"},
+		"semicolons below commas":      {[]string{user, password, "subscribers: {file: below-commas.csv}"}, "6: accounts[0].subscribers.file: DIR/below-commas.csv: no line can be used; line 3: the fields are separated by semicolons; separate them by commas"},
+		"UTF-16, little-endian":        {[]string{user, password, "subscribers: {file: utf16le.csv}"}, "6: accounts[0].subscribers.file: DIR/utf16le.csv:1: the file is UTF-16 or has NUL bytes; save the file as UTF-8"},
+		"UTF-16, big-endian":           {[]string{user, password, "subscribers: {file: utf16be.csv}"}, "6: accounts[0].subscribers.file: DIR/utf16be.csv:1: the file is UTF-16 or has NUL bytes; save the file as UTF-8"},
+		"UTF-16 without a mark":        {[]string{user, password, "subscribers: {file: utf16.csv}"}, "6: accounts[0].subscribers.file: DIR/utf16.csv:1: the file is UTF-16 or has NUL bytes; save the file as UTF-8"},
+		"header in Latin-1":            {[]string{user, password, "subscribers: {file: latin1.csv}"}, "6: accounts[0].subscribers.file: DIR/latin1.csv:1: not UTF-8; save the file as UTF-8"},
+		"no good line":                 {[]string{user, password, "subscribers: {file: all-bad.csv}"}, "6: accounts[0].subscribers.file: DIR/all-bad.csv: no line can be used; line 2: value must be the digits of an identifier, at most 64"},
+		"only lines in Latin-1":        {[]string{user, password, "subscribers: {file: all-latin1.csv}"}, "6: accounts[0].subscribers.file: DIR/all-latin1.csv: no line can be used; line 2: not UTF-8; save the file as UTF-8"},
+		"all in the list":              {[]string{user, password, "subscribers: {file: one.csv, list: [{type: imei, value: 1}]}"}, "6: accounts[0].subscribers.file: DIR/one.csv: no line can be used; line 2: subscribers.list[0] has the same identifier"},
 		"empty file":                   {[]string{user, password, "subscribers: {file: empty.csv}"}, "6: accounts[0].subscribers.file: DIR/empty.csv:1: " + header},
 	} {
 		t.Run(name, func(t *testing.T) {

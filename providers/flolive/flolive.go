@@ -1,9 +1,9 @@
 // Package flolive reads the balances of an account's subscribers, which are SIM
 // cards, through the floLIVE Public API:
 //
-//	configuration, file and listing (config.go, csv.go, listing.go) → subscriber
-//	(subscriber.go, offers.go) → request (client.go, login.go) → whole list
-//	(pages.go) → answer (answer.go, wire.go) → domain
+//	configuration, file and listing (config.go, csv.go, listing.go) → roster
+//	(roster.go) → subscriber (subscriber.go, offers.go) → request (answer.go,
+//	login.go) → whole list (pages.go, tally.go) → answer (wire.go) → domain
 //
 // The API is thinly documented: HTTP statuses of errors, paging and the life of
 // tokens are not. So a body decides first and its status second, every known
@@ -35,15 +35,6 @@ type account struct {
 	configured configured
 
 	balances, offers unpaged // lists of each kind
-}
-
-// subscribers returns the sources of identities.
-func (a *account) subscribers(ids []identity) providers.List {
-	sources := make(providers.List, len(ids))
-	for i, id := range ids {
-		sources[i] = &subscriber{account: a, identity: id}
-	}
-	return sources
 }
 
 // warnIfShrunk reports a list that has lost more than half of its subscribers.

@@ -1,6 +1,7 @@
 package flolive_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 var (
@@ -275,14 +277,15 @@ func TestOffers(t *testing.T) {
 		require.Equal(t, 2, w.source(0).Describe().Requests)
 		require.Equal(t, all, w.mustFetch().SubscriberBalances)
 		require.Equal(t, []string{"POST /auth/token", balance + "data", balance + "mixed"}, w.paths())
-		for _, wrong := range []string{"x", "[]", `{"ids":[""]}`, `{"ids":["a b"]}`} {
+		require.LessOrEqual(t, len(kept), 20)
+		for _, wrong := range []string{"\x80", "[]", "\x00\x00", "\x00\x0ca b", "\x00\x04a\x04", `{"ids":["a b"]}`} {
 			_, err := w.source(0).Describe().Restore([]byte(wrong))
 			require.Error(t, err, wrong)
 		}
 	})
 	bubble(t, "of a clock that is set back are asked for again", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)
-		_, err := w.source(0).Describe().Restore(fmt.Appendf(nil, `{"at":%d,"ids":["old"]}`, time.Now().Add(time.Hour).Unix()))
+		_, err := w.source(0).Describe().Restore(kit.AppendText(binary.AppendVarint(nil, time.Now().Add(time.Hour).Unix()), "old"))
 		require.NoError(t, err)
 		require.Equal(t, all, w.mustFetch().SubscriberBalances)
 	})
@@ -292,8 +295,45 @@ func TestOffers(t *testing.T) {
 		moved := truck
 		moved.Offers = truck.Offers[:1]
 		w.sim.Change(func(o *flolivesim.Options) { o.Subscribers = flolivesim.Listed{moved} })
-		require.Equal(t, providers.ReasonUnavailable, w.fails().Reason)
+		failure := w.fails()
+		require.Equal(t, providers.ReasonUnavailable, failure.Reason)
+		require.True(t, failure.Forget)
 		require.Equal(t, []providers.SubscriberBalance{data}, w.mustFetch().SubscriberBalances)
+	})
+	bubble(t, "are in what a source keeps, and nowhere else", func(t *testing.T) {
+		w := openFile(t, "type,value,name\niccid,"+truck.ICCID+",truck-12\n")
+		w.sim.Change(func(o *flolivesim.Options) { o.Subscribers = flolivesim.Listed{truck} })
+		roster := list(t, w.source(0)).Known
+		// fetch reads a source that is made for it.
+		fetch := func(kept []byte) (reading providers.Reading, requests int, err error) {
+			s := roster.Source(0)
+			require.Equal(t, 1, s.Describe().Requests)
+			_, err = s.Describe().Restore(kept)
+			require.NoError(t, err)
+			w.requests.Reset()
+			reading, err = s.Fetch(t.Context())
+			return reading, w.requests.Len(), err
+		}
+		first, requests, err := fetch(nil)
+		require.NoError(t, err)
+		require.Equal(t, 4, requests, "a login, the offers and two balances")
+		second, requests, err := fetch(first.Kept)
+		require.NoError(t, err)
+		require.Equal(t, 2, requests)
+		require.Equal(t, first, second)
+		moved := truck
+		moved.Offers = truck.Offers[:1]
+		w.sim.Change(func(o *flolivesim.Options) { o.Subscribers = flolivesim.Listed{moved} })
+		_, _, err = fetch(first.Kept)
+		require.True(t, providers.AsError(err).Forget)
+		third, _, err := fetch(nil)
+		require.NoError(t, err)
+		require.Equal(t, []providers.SubscriberBalance{data}, third.SubscriberBalances)
+		w.sim.Fail(string(flolivesim.KindBalance), flolivesim.Fault{Code: flolivesim.CodeUnavailable})
+		_, _, err = fetch(third.Kept)
+		require.False(t, providers.AsError(err).Forget, "an outage is not about the offers")
+		_, _, err = fetch(nil)
+		require.False(t, providers.AsError(err).Forget, "they have just been read")
 	})
 	bubble(t, "that fail fail all", func(t *testing.T) {
 		w := newWorld(t, flolivesim.Options{}, found)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -82,16 +83,27 @@ func FuzzAnswer(f *testing.F) {
 		for _, o := range offers.values {
 			require.Empty(t, checkID(o.id))
 		}
-		roster, values := (&listing{account: &account{}}).roster(listed.values)
+		roster, kept := (&listing{account: &account{}}).roster(listed.values)
+		restored, err := (&listing{account: &account{}}).restore(kept)
+		require.NoError(t, err)
+		require.Equal(t, identities(roster), identities(restored))
 		distinct := map[string]bool{}
-		for _, ids := range values {
-			for _, id := range ids {
-				require.Empty(t, checkIdentifier(id))
-				distinct[id] = true
-			}
+		for _, id := range identities(roster) {
+			require.Empty(t, checkIdentifier(id.value))
+			require.True(t, id.found)
+			distinct[id.value] = true
 		}
-		require.Len(t, roster, len(distinct))
+		require.Equal(t, roster.Len(), len(distinct))
 	})
+}
+
+// identities returns what the sources of a roster read.
+func identities(r providers.Roster) []identity {
+	all := make([]identity, r.Len())
+	for i := range all {
+		all[i] = r.Source(i).(*subscriber).identity
+	}
+	return all
 }
 
 func FuzzFile(f *testing.F) {
@@ -100,19 +112,23 @@ func FuzzFile(f *testing.F) {
 	f.Add("type,value\n\ufeff\nimsi,1\n\"\"\n")
 	f.Add("type,value,name\nimsi,1,\"a\"\"b\"\nimsi,2,\"a\nimsi,1,\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		listed := names{"7": 0}
+		listed := newNames()
+		listed.add(identity{value: "7"}.record(nil), 0)
 		var file subscriberFile
-		if file.parse(strings.NewReader(text), listed) != nil {
-			require.Empty(t, file.ids)
+		if err := file.parse(t.Context(), strings.NewReader(text), listed); err != nil {
+			require.True(t, utf8.ValidString(err.Error()))
+			require.False(t, strings.ContainsFunc(err.Error(), unicode.IsControl))
 			return
 		}
 		require.LessOrEqual(t, len(file.warnings), maxWarnings+1)
-		require.LessOrEqual(t, len(file.ids), strings.Count(text, "\n"))
+		ids := identities(roster{nil, file.names.subscribers})
+		require.LessOrEqual(t, len(ids), strings.Count(text, "\n"))
+		require.True(t, len(ids) > 0 || len(file.warnings) == 0, "all lines are bad")
 		seen := map[string]bool{"7": true}
-		for _, id := range file.ids {
-			again, fault := newIdentity(id.kind.String(), id.value, id.name, id.balanceIDs())
+		for _, id := range ids {
+			again, fault := newIdentity(id.kind.String(), id.value, id.name, append([]string{}, id.ids...))
 			require.Nil(t, fault)
-			require.Equal(t, id, again)
+			require.Equal(t, id.key(), again.key())
 			require.False(t, seen[id.value] || id.name != "" && seen[id.name])
 			seen[id.value], seen[id.name] = true, true
 		}
@@ -125,13 +141,21 @@ func FuzzFile(f *testing.F) {
 }
 
 func FuzzRestore(f *testing.F) {
-	f.Add([]byte(`{"at":1763752200,"ids":["a","b"]}`))
-	f.Add([]byte(`{"iccid":["1"],"imsi":["1","2"],"x":["3"]}`))
+	f.Add(offers{time.Unix(1763752200, 0), []string{"a", "e7fcef24-5c03-41dd-9e33-995b7d6f32b1"}}.kept())
+	f.Add([]byte("\x00\x051\x01\x0912\x03\x04a"))
 	f.Fuzz(func(t *testing.T, kept []byte) {
 		s := &subscriber{account: &account{}}
 		if roster, err := s.restore(kept); err == nil {
 			require.Empty(t, roster)
 			require.Positive(t, s.Describe().Requests)
+		}
+		if o, err := keptOffers(kept); err == nil {
+			for _, id := range o.ids {
+				require.Empty(t, checkID(id))
+			}
+			again, err := keptOffers(o.kept())
+			require.NoError(t, err)
+			require.Equal(t, o, again)
 		}
 		l := &listing{account: &account{}, customer: "c"}
 		if roster, err := l.restore(kept); err == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -40,15 +39,14 @@ type identifier struct {
 	value string
 }
 
-// identity is a subscriber as configured or found. Fleets have many, so it is
-// small: the balance ids share one string.
+// identity is a subscriber as configured or found. A fleet has many, and keeps each as a
+// record.
 type identity struct {
-	key   [8]byte // hash of the other fields
 	kind  kind
-	found bool   // by a listing
-	value string // of the identifier; personal data
-	name  string // shown instead of value; may be empty
-	ids   string // balance ids, with a space between two; may be empty
+	found bool     // by a listing
+	value string   // of the identifier; personal data
+	name  string   // shown instead of value; may be empty
+	ids   []string // of balances; may be empty
 }
 
 // fault is what is wrong with a subscriber. It never shows an identifier.
@@ -69,15 +67,15 @@ func newIdentity(kindName, value, name string, ids []string) (identity, *fault) 
 		return identity{}, &fault{"name", fmt.Sprintf("must be one line of text of at most %d bytes, without spaces around it", maxName)}
 	}
 	for i, id := range ids {
-		field := fmt.Sprintf("balance_ids[%d]", i)
-		if text := checkID(id); text != "" {
-			return identity{}, &fault{field, text}
-		}
+		text := checkID(id)
 		if slices.Contains(ids[:i], id) {
-			return identity{}, &fault{field, "is listed twice"}
+			text = "is listed twice"
+		}
+		if text != "" {
+			return identity{}, &fault{fmt.Sprintf("balance_ids[%d]", i), text}
 		}
 	}
-	return identity{kind: kind(k), value: value, name: name, ids: strings.Join(ids, " ")}.hashed(), nil //nolint:gosec // an index of four
+	return identity{kind: kind(k), value: value, name: name, ids: ids}, nil //nolint:gosec // an index of four
 }
 
 // checkIdentifier returns what is wrong with the value of an identifier; "" for
@@ -110,27 +108,26 @@ func checkID(id string) string {
 	return ""
 }
 
-// hashed returns id with its key, in which nothing can be recognised. A subscriber
-// of a listing has another key than the same subscriber of the configuration,
-// because the two come and go independently.
-func (id identity) hashed() identity {
-	ids := id.balanceIDs()
-	slices.Sort(ids)
-	text := make([]byte, 0, 160)
-	text = append(text, id.kind.String()...)
+// key returns the key of the subscriber's source, a hash in hexadecimal digits in
+// which nothing can be recognised. A subscriber of a listing has another key than the
+// same subscriber of the configuration, because the two come and go independently.
+func (id identity) key() string {
+	text := append(make([]byte, 0, 160), id.kind.String()...)
 	if id.found {
 		text = append(text, "\x00found"...)
 	}
-	for _, s := range append([]string{id.value, id.name}, ids...) {
-		text = append(append(text, 0), s...)
+	text = append(append(text, 0), id.value...)
+	text = append(append(text, 0), id.name...)
+	ids := id.ids
+	if len(ids) > 1 {
+		ids = slices.Sorted(slices.Values(ids))
+	}
+	for _, balance := range ids {
+		text = append(append(text, 0), balance...)
 	}
 	sum := sha256.Sum256(text)
-	copy(id.key[:], sum[:])
-	return id
+	return hex.EncodeToString(sum[:8])
 }
-
-// balanceIDs returns the configured balance ids.
-func (id identity) balanceIDs() []string { return strings.Fields(id.ids) }
 
 // label returns the label `subscriber`.
 func (id identity) label() string {
@@ -138,44 +135,4 @@ func (id identity) label() string {
 		return id.name
 	}
 	return id.value
-}
-
-// keyText returns the key in hexadecimal digits.
-func (id identity) keyText() string { return hex.EncodeToString(id.key[:]) }
-
-// names are the names and identifiers of subscribers, and where each one is: an
-// index of the list or a line of the file. Both are in one namespace, because both
-// become the label `subscriber`, whatever the type of the identifier.
-type names map[string]int
-
-// taken returns which part of id another subscriber has, and where that one is.
-func (n names) taken(id identity) (part string, where int, ok bool) {
-	if where, ok = n[id.name]; ok && id.name != "" {
-		return "name", where, true
-	}
-	where, ok = n[id.value]
-	return "identifier", where, ok
-}
-
-func (n names) add(id identity, where int) {
-	n[id.value] = where
-	if id.name != "" {
-		n[id.name] = where
-	}
-}
-
-// configured are the subscribers of the list and the file. They have precedence
-// over those of a listing: that is how some subscribers of a customer get a name.
-type configured struct {
-	list names
-	file atomic.Pointer[names] // nil unless there is a listing
-}
-
-// has reports a configured identifier.
-func (c *configured) has(value string) bool {
-	_, ok := c.list[value]
-	if file := c.file.Load(); !ok && file != nil {
-		_, ok = (*file)[value]
-	}
-	return ok
 }

@@ -41,7 +41,7 @@ type listing struct {
 // listing needed.
 func (l *listing) Describe() providers.Description {
 	return providers.Description{
-		Key:  "listing-" + identity{value: l.customer}.hashed().keyText(),
+		Key:  "listing-" + identity{value: l.customer}.key(),
 		Kind: providers.KindSubscribers, Interval: listingInterval,
 		Requests: max(1, (l.records+chunk-1)/chunk),
 		Lists:    true, Restore: l.restore,
@@ -57,55 +57,48 @@ func (l *listing) Fetch(ctx context.Context) (providers.Reading, error) {
 		failure.Message = "listing the customer's subscribers: " + withoutNumbers(failure.Message)
 		return providers.Reading{}, &failure
 	}
-	roster, values := l.roster(list.values)
-	kept, err := json.Marshal(values)
-	if err != nil {
-		return providers.Reading{}, providers.Errorf(providers.ReasonInternal, "listing: %w", err)
-	}
-	l.account.warnIfShrunk("customer_id", l.size, len(roster))
-	l.records, l.size = len(list.seen), len(roster)
+	roster, kept := l.roster(list.values)
+	l.account.warnIfShrunk("customer_id", l.size, roster.Len())
+	l.records, l.size = len(list.seen), roster.Len()
 	var dropped drops
 	dropped.add(providers.DropIncomplete, list.unusable)
 	return providers.Reading{Kept: kept, Roster: roster, Dropped: dropped}, nil
 }
 
-// restore returns the subscribers of an earlier process.
+// restore returns the subscribers of an earlier listing.
 func (l *listing) restore(kept []byte) (providers.Roster, error) {
-	var values map[string][]string
-	if err := json.Unmarshal(kept, &values); err != nil {
-		return nil, err
-	}
 	var found []identifier
-	for k, name := range kinds {
-		for _, value := range values[name] {
-			if text := checkIdentifier(value); text != "" {
-				return nil, errors.New("value " + text)
-			}
-			if !l.account.configured.has(value) {
-				found = append(found, identifier{kind(k), value}) //nolint:gosec // an index of four
-			}
+	for len(kept) > 0 {
+		k := kind(kept[0])
+		value, rest, ok := kit.CutText(kept[1:])
+		if !ok || int(k) >= len(kinds) || checkIdentifier(value) != "" {
+			return nil, errors.New("the identifier of a subscriber cannot be used")
+		}
+		if kept = rest; !l.account.configured.has(value) {
+			found = append(found, identifier{k, value})
 		}
 	}
 	roster, _ := l.roster(found)
-	l.records, l.size = len(roster), len(roster)
+	l.records, l.size = roster.Len(), roster.Len()
 	return roster, nil
 }
 
-// roster returns the sources of identifiers, without repetitions and empty ones, and
-// their persisted form: the values by type.
-func (l *listing) roster(found []identifier) (roster providers.List, values map[string][]string) {
-	seen := make(map[string]bool, len(found))
-	roster, values = make(providers.List, 0, len(found)), map[string][]string{}
-	for _, i := range found {
-		if i.value == "" || seen[i.value] {
+// roster returns the subscribers with identifiers, without repetitions and empty ones,
+// and their persisted form: a byte for the kind and a compact text for each.
+func (l *listing) roster(found []identifier) (r roster, kept []byte) {
+	all := newNames()
+	var record []byte
+	for i, id := range found {
+		if id.value == "" {
 			continue
 		}
-		seen[i.value] = true
-		values[i.kind.String()] = append(values[i.kind.String()], i.value)
-		id := identity{kind: i.kind, value: i.value, found: true}.hashed()
-		roster = append(roster, &subscriber{account: l.account, identity: id})
+		record = identity{kind: id.kind, value: id.value, found: true}.record(record[:0])
+		if _, _, ok := all.taken(record); !ok {
+			all.add(record, i)
+			kept = kit.AppendText(append(kept, byte(id.kind)), id.value)
+		}
 	}
-	return roster, values
+	return roster{l.account, all.subscribers}, kept
 }
 
 func (l *listing) path() string {

@@ -2,12 +2,13 @@ package flolive
 
 import (
 	"context"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/balance-exporter/balance_exporter/providers"
+	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
 
 const (
@@ -19,9 +20,35 @@ const (
 
 // offers are the offers of a subscriber that have balances.
 type offers struct {
-	At   int64    `json:"at"` // when they were read, in Unix time; 0 to read them again
-	IDs  []string `json:"ids"`
-	kept []byte   // their persisted form
+	at  time.Time // when they were read, in seconds
+	ids []string
+}
+
+// kept returns the persisted form of o: the Unix time as a varint, and the compact
+// texts of the ids.
+func (o offers) kept() []byte {
+	kept := binary.AppendVarint(nil, o.at.Unix())
+	for _, id := range o.ids {
+		kept = kit.AppendText(kept, id)
+	}
+	return kept
+}
+
+// keptOffers returns the offers in their persisted form.
+func keptOffers(kept []byte) (offers, error) {
+	at, n := binary.Varint(kept)
+	if n <= 0 {
+		return offers{}, errors.New("the time of the offers is missing")
+	}
+	o := offers{at: time.Unix(at, 0)}
+	for kept = kept[n:]; len(kept) > 0; {
+		id, rest, ok := kit.CutText(kept)
+		if !ok || checkID(id) != "" {
+			return offers{}, errors.New("the id of an offer cannot be used")
+		}
+		o.ids, kept = append(o.ids, id), rest
+	}
+	return o, nil
 }
 
 // idsToAsk returns the balance ids, and whether they have just been read. What the
@@ -29,11 +56,11 @@ type offers struct {
 // answer is a list of balances with ids of their own. Offers that cannot be used
 // are counted in dropped.
 func (s *subscriber) idsToAsk(ctx context.Context, dropped *drops) (ids []string, fresh bool, err error) {
-	if s.ids != "" {
-		return s.balanceIDs(), false, nil
+	if len(s.ids) > 0 {
+		return s.ids, false, nil
 	}
-	if o := s.offers; o != nil && time.Since(time.Unix(o.At, 0)) < offersAge {
-		return o.IDs, false, nil
+	if o := s.offers; o != nil && time.Since(o.at) < offersAge {
+		return o.ids, false, nil
 	}
 	list, err := readPages(ctx, s.account, s.path()+"/offer", 0, &s.account.offers, decodeOffer)
 	if err != nil {
@@ -49,38 +76,28 @@ func (s *subscriber) idsToAsk(ctx context.Context, dropped *drops) (ids []string
 			"there are %d offers with balances, and at most %d are read; set balance_ids", len(ids), maxOffers)
 	}
 	dropped.add(providers.DropIncomplete, list.unusable)
-	o := &offers{At: time.Now().Unix(), IDs: ids}
-	if o.kept, err = json.Marshal(o); err != nil {
-		return nil, false, err
-	}
-	s.offers = o
+	s.offers = &offers{at: time.Unix(time.Now().Unix(), 0), ids: ids}
 	return ids, true, nil
 }
 
-// doubt makes the next Fetch read the offers again if err may mean that one of them
-// has ended.
-func (s *subscriber) doubt(err error) {
-	reason := providers.AsError(err).Reason
-	if s.offers != nil && (errors.Is(err, errFailed) || reason == providers.ReasonBadRequest || reason == providers.ReasonNotFound) {
-		s.offers.At = 0
+// doubt returns err. If it may mean that one of the offers has ended, the next Fetch
+// reads them again.
+func (s *subscriber) doubt(err error) error {
+	failure := *providers.AsError(err)
+	if s.offers != nil && (errors.Is(err, errFailed) || failure.Reason == providers.ReasonBadRequest || failure.Reason == providers.ReasonNotFound) {
+		s.offers, failure.Forget = nil, true
 	}
+	return &failure
 }
 
-// restore takes the offers that an earlier process has read.
+// restore takes the offers of an earlier Fetch.
 func (s *subscriber) restore(kept []byte) (providers.Roster, error) {
 	if len(kept) == 0 {
 		return nil, nil // of a subscriber with balance ids of its own
 	}
-	o := &offers{kept: kept}
-	if err := json.Unmarshal(kept, o); err != nil {
-		return nil, err
+	o, err := keptOffers(kept)
+	if err == nil && !o.at.After(time.Now()) { // else the clock has been set back
+		s.offers = &o
 	}
-	if slices.ContainsFunc(o.IDs, func(id string) bool { return checkID(id) != "" }) {
-		return nil, errors.New("the id of an offer cannot be used")
-	}
-	if o.At > time.Now().Unix() {
-		o.At = 0 // the clock has been set back
-	}
-	s.offers = o
-	return nil, nil
+	return nil, err
 }

@@ -22,13 +22,13 @@ type subscriber struct {
 // Describe implements [providers.Source]. Fetch sends one request for each balance
 // id that is known, or as many as the last list of balances took.
 func (s *subscriber) Describe() providers.Description {
-	requests := 1 + strings.Count(s.ids, " ")
-	if s.ids == "" && s.offers != nil {
-		requests = max(1, len(s.offers.IDs))
+	requests := len(s.ids)
+	if s.offers != nil {
+		requests = len(s.offers.ids)
 	}
 	return providers.Description{
-		Key: s.keyText(), Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
-		Requests: requests * s.account.balances.requests(), Restore: s.restore,
+		Key: s.key(), Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
+		Requests: max(1, requests) * s.account.balances.requests(), Restore: s.restore,
 	}
 }
 
@@ -56,7 +56,7 @@ func (s *subscriber) read(ctx context.Context) (providers.Reading, error) {
 		list, err := readPages(ctx, s.account, s.path()+"/balance/"+url.PathEscape(id), 0, &s.account.balances, decodeBalance)
 		if err != nil {
 			if !fresh {
-				s.doubt(err)
+				err = s.doubt(err)
 			}
 			return providers.Reading{}, err
 		}
@@ -66,7 +66,7 @@ func (s *subscriber) read(ctx context.Context) (providers.Reading, error) {
 	reading := providers.Reading{Subscriber: s.label(), SubscriberBalances: distinct(all, &dropped)}
 	reading.Dropped = dropped
 	if s.offers != nil {
-		reading.Kept = s.offers.kept
+		reading.Kept = s.offers.kept()
 	}
 	return reading, nil
 }

@@ -280,10 +280,19 @@ func (w *world) write(name, text string) {
 // keysOf returns the keys of sources.
 func keysOf(sources providers.Roster) []string {
 	keys := []string{}
-	for s := range providers.Sources(sources) {
-		keys = append(keys, s.Describe().Key)
+	for i := range sources.Len() {
+		keys = append(keys, sources.Key(i))
 	}
 	return keys
+}
+
+// namesOf returns the labels that sources describe.
+func namesOf(sources providers.Roster) []string {
+	names := []string{}
+	for s := range providers.Sources(sources) {
+		names = append(names, s.Describe().Name)
+	}
+	return names
 }
 
 // subscribersOf reads sources and returns their labels.

@@ -1,5 +1,6 @@
 // Package kit is what provider packages share: settings of a part, lenient JSON
-// leaves, the token source, the price set, checks of currencies and countries.
+// leaves, the token source, the price set, checks of currencies and countries, and
+// compact records for rosters of millions.
 package kit
 
 import (

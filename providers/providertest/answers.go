@@ -46,7 +46,7 @@ func checkSources(t *T, s subject) {
 			require.Positive(t, d.Interval)
 			require.Positive(t, d.Requests)
 			require.True(t, d.Lists || d.Known == nil, "only a list has known sources")
-			distinct(t, slices.Collect(providers.Sources(d.Known)))
+			roster(t, d.Known)
 		}
 		return keys
 	}
@@ -59,7 +59,8 @@ func checkSources(t *T, s subject) {
 	}
 }
 
-// checkRestore: what a list has found comes back after a restart.
+// checkRestore: what a list has found comes back after a restart, and a source that
+// learns what it has kept reads the same.
 func checkRestore(t *T, open opener) {
 	w, s := open()
 	if s.Describe().Restore == nil {
@@ -70,6 +71,11 @@ func checkRestore(t *T, open opener) {
 	roster, err := s.Describe().Restore(reading.Kept)
 	require.NoError(t, err)
 	require.Equal(t, contents(providers.Reading{Roster: reading.Roster}), contents(providers.Reading{Roster: roster}))
+	if w, again := open(); len(reading.Kept) > 0 {
+		_, err = again.Describe().Restore(reading.Kept)
+		require.NoError(t, err)
+		require.Equal(t, contents(reading), contents(w.fetch(again)))
+	}
 	_, s = open()
 	_, err = s.Describe().Restore([]byte("\x00no state"))
 	require.Error(t, err)

@@ -152,7 +152,20 @@ func (w *world) sound(r providers.Reading, sent map[float64]bool, in ...any) {
 	require.Contains(w.t, []providers.Billing{"", providers.BillingUnknown, providers.BillingPrepaid, providers.BillingPostpaid}, r.Billing, about(in))
 	require.GreaterOrEqual(w.t, r.AskAfter, 0*timeout, about(in))
 	w.hides(string(r.Kept))
-	distinct(w.t, slices.Collect(providers.Sources(r.Roster)))
+	roster(w.t, r.Roster)
+}
+
+// roster checks the contract of [providers.Roster].
+func roster(t *T, r providers.Roster) {
+	t.Helper()
+	sources := slices.Collect(providers.Sources(r))
+	distinct(t, sources)
+	for i, s := range sources {
+		d, first := s.Describe(), sources[0].Describe()
+		require.Equal(t, r.Key(i), d.Key)
+		require.Equal(t, first.Kind, d.Kind, "the sources of a roster are of one kind")
+		require.Equal(t, first.Interval, d.Interval, "the sources of a roster have one interval")
+	}
 }
 
 // whole checks that a reading has the contents of good, unless there is an error.
