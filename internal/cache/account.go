@@ -110,7 +110,7 @@ func (a *account) open(before *account) {
 		}
 	}
 	stored := map[string]storedSnapshot{}
-	err := a.cache.opts.Store.Load(a.ctx, a.ID, func(key string, s *snapshot.Snapshot, version uint64) {
+	err := a.cache.opts.Store.Load(a.ctx, a.ID, nil, func(key string, s *snapshot.Snapshot, version uint64) {
 		stored[key] = storedSnapshot{s, version}
 	})
 	if err != nil && !shared {

@@ -74,7 +74,7 @@ func TestSourceThatGoesDuringItsFetchIsForgotten(t *testing.T) {
 		}
 		assert.Empty(t, amounts(c))
 		var stored []string
-		require.NoError(t, store.Load(t.Context(), "a", func(key string, _ *snapshot.Snapshot, _ uint64) { stored = append(stored, key) }))
+		require.NoError(t, store.Load(t.Context(), "a", nil, func(key string, _ *snapshot.Snapshot, _ uint64) { stored = append(stored, key) }))
 		assert.Equal(t, []string{"list"}, stored)
 		assert.Equal(t, 1.0/60, c.Status()[0].PlannedPerSecond)
 	})
@@ -154,7 +154,7 @@ type slowLoad struct {
 	opening chan struct{}
 }
 
-func (s *slowLoad) Load(ctx context.Context, _ string, _ func(string, *snapshot.Snapshot, uint64)) error {
+func (s *slowLoad) Load(ctx context.Context, _ string, _ []string, _ func(string, *snapshot.Snapshot, uint64)) error {
 	close(s.opening)
 	<-ctx.Done()
 	return ctx.Err()

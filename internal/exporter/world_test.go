@@ -263,7 +263,7 @@ func shiftState(t *testing.T, store state.Store, id string, d time.Duration) {
 	})
 	require.NoError(t, err)
 	var outcomes []state.Outcome
-	require.NoError(t, store.Load(context.Background(), id, func(key string, s *snapshot.Snapshot, _ uint64) {
+	require.NoError(t, store.Load(context.Background(), id, nil, func(key string, s *snapshot.Snapshot, _ uint64) {
 		moved := *s
 		shift(&moved.FetchedAt, &moved.TriedAt, &moved.DueAt)
 		outcomes = append(outcomes, state.Outcome{Key: key, Snapshot: &moved})

@@ -17,11 +17,19 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	statetest.Run(t, statetest.Handles{Open: func(t *testing.T) state.Store {
+	statetest.Run(t, statetest.Handles{QuotaOnly: true, Open: func(t *testing.T) state.Store {
 		s, err := state.Open("memory:", state.Options{Logger: log.NewNopLogger()})
 		require.NoError(t, err)
 		return s
 	}})
+}
+
+// TestKept checks the store that the tests of other packages restart on.
+func TestKept(t *testing.T) {
+	statetest.Run(t, statetest.Handles{
+		Open:  func(*testing.T) state.Store { return statetest.NewKept() },
+		Other: func(_ *testing.T, s state.Store) state.Store { return s },
+	})
 }
 
 func TestSQLite(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,33 +182,51 @@ func (f *file) report(err error) {
 	f.failing = err != nil
 }
 
-// each calls fn for every record of an account. fn may use the file.
-func (f *file) each(id string, fn func(key string, record []byte)) error {
+// each calls fn for every record of an account, or for those of the keys if they are not
+// nil. fn may use the file.
+func (f *file) each(id string, keys []string, fn func(key string, record []byte)) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
 	newer := maps.Clone(f.missing)
 	f.mu.Unlock()
 	f.access.Unlock()
-	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id })
+	wanted := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		wanted[key] = true
+	}
+	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id || keys != nil && !wanted[n.key] })
 	for n, record := range newer {
 		if len(record) > 0 {
 			fn(n.key, record)
 		}
 	}
-	for from, more := "", true; more; {
+	read := func(condition string, args ...any) (last string, count int, err error) {
 		f.access.Lock()
-		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key >= ? ORDER BY key LIMIT ?", []byte(id), []byte(from), portion)
+		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
-		if err != nil {
-			return err
-		}
 		for _, r := range records {
 			if _, ok := newer[r.name]; !ok && len(r.value) > 0 {
 				fn(r.key, r.value)
 			}
-			from = r.key + "\x00" // the next possible key
+			last = r.key
 		}
-		more = len(records) == portion
+		return last, len(records), err
+	}
+	for batch := range slices.Chunk(keys, portion) {
+		args := make([]any, len(batch))
+		for i, key := range batch {
+			args[i] = []byte(key)
+		}
+		if _, _, err := read("IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil {
+			return err
+		}
+	}
+	for from, more := "", keys == nil; more; {
+		last, count, err := read(">= ? ORDER BY key LIMIT ?", []byte(from), portion)
+		if err != nil {
+			return err
+		}
+		from, more = last+"\x00", count == portion // the next possible key
 	}
 	return nil
 }

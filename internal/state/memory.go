@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,23 +10,21 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
-// memory is the Store that ends with the process. It never fails.
+// memory is the Store that ends with the process. It never fails, and stores no
+// snapshots: the process has them.
 type memory struct {
 	observer Observer
 
-	mu        sync.Mutex
-	quotas    map[string]quota.Account
-	snapshots map[string]map[string]*snapshot.Snapshot // by account id and key
+	mu     sync.Mutex
+	quotas map[string]quota.Account
 }
 
-// NewMemory returns a store that ends with the process and never fails.
+// NewMemory returns a store that ends with the process and never fails. It stores no
+// snapshots.
 func NewMemory() Store { return newMemory(noObserver{}) }
 
 func newMemory(observer Observer) *memory {
-	return &memory{
-		observer: observer, quotas: make(map[string]quota.Account),
-		snapshots: make(map[string]map[string]*snapshot.Snapshot),
-	}
+	return &memory{observer: observer, quotas: make(map[string]quota.Account)}
 }
 
 // update changes a quota record. It calls changed with the new one before another
@@ -51,14 +48,8 @@ func (m *memory) Update(_ context.Context, id string, change func(quota.Account,
 }
 
 // Load implements [Store].
-func (m *memory) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	defer m.observer.Operation(opLoad, 0, nil)
-	m.mu.Lock()
-	snapshots := maps.Clone(m.snapshots[id]) // fn may use the store
-	m.mu.Unlock()
-	for key, s := range snapshots {
-		fn(key, s, 0)
-	}
+func (m *memory) Load(context.Context, string, []string, func(string, *snapshot.Snapshot, uint64)) error {
+	m.observer.Operation(opLoad, 0, nil)
 	return nil
 }
 
@@ -77,26 +68,8 @@ func (m *memory) Claim(_ context.Context, _ string, _ bool, sources []Source) ([
 }
 
 // Publish implements [Store].
-func (m *memory) Publish(_ context.Context, id string, outcomes []Outcome) ([]bool, error) {
-	defer m.observer.Operation(opPublish, 0, nil)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.snapshots[id] == nil {
-		m.snapshots[id] = make(map[string]*snapshot.Snapshot)
-	}
-	for _, o := range outcomes {
-		switch {
-		case o.Abandoned:
-		case o.Snapshot == nil:
-			delete(m.snapshots[id], o.Key)
-		case o.Snapshot.Reading.Roster != nil:
-			s := *o.Snapshot
-			s.Reading.Roster = nil
-			m.snapshots[id][o.Key] = &s
-		default:
-			m.snapshots[id][o.Key] = o.Snapshot
-		}
-	}
+func (m *memory) Publish(_ context.Context, _ string, outcomes []Outcome) ([]bool, error) {
+	m.observer.Operation(opPublish, 0, nil)
 	return acceptAll(outcomes), nil
 }
 

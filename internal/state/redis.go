@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -240,15 +241,37 @@ func decodeShared(id, run, record string) (quota.Account, error) {
 }
 
 // Load implements [Store].
-func (s *redisStore) Load(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	seen := make(map[string]bool) // a scan returns a field again if the hash is resized
+func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+	if keys == nil {
+		return s.loadAll(ctx, id, fn)
+	}
+	for batch := range slices.Chunk(keys, portion) {
+		var records []any
+		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
+			records, err = c.HMGet(ctx, s.snapshotKey(id), batch...).Result()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for i, key := range batch {
+			if record, ok := records[i].(string); ok {
+				if decoded, version, ok := s.decode(ctx, id, key, record); ok {
+					fn(key, decoded, version)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// loadAll is Load for all keys. It deletes the snapshots that are too old.
+func (s *redisStore) loadAll(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
 	for cursor := uint64(0); ; {
 		var fields []string
-		err := s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) (err error) {
-			if fields, cursor, err = c.HScan(ctx, s.snapshotKey(id), cursor, "", portion).Result(); err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
-				_, err = s.newer(ctx, c, id, []Source{{}}) // sets it aside
-			}
+		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
+			fields, cursor, err = c.HScan(ctx, s.snapshotKey(id), cursor, "", portion).Result()
 			return err
 		})
 		if err != nil {
@@ -256,18 +279,13 @@ func (s *redisStore) Load(ctx context.Context, id string, fn func(key string, s 
 		}
 		var old []string
 		for i := 0; i+1 < len(fields); i += 2 {
-			key, record := fields[i], fields[i+1]
-			if seen[key] {
-				continue
-			}
-			seen[key] = true
-			decoded, version, ok := s.decode(ctx, id, key, record)
+			decoded, version, ok := s.decode(ctx, id, fields[i], fields[i+1])
 			switch {
 			case !ok:
 			case version < oldest:
-				old = append(old, key)
+				old = append(old, fields[i])
 			default:
-				fn(key, decoded, version)
+				fn(fields[i], decoded, version)
 			}
 		}
 		if len(old) > 0 {
@@ -279,6 +297,18 @@ func (s *redisStore) Load(ctx context.Context, id string, fn func(key string, s 
 			return nil
 		}
 	}
+}
+
+// load runs a command that reads the snapshots of an account. A key of the wrong type is
+// renamed.
+func (s *redisStore) load(ctx context.Context, id string, read func(ctx context.Context, c *redis.Client) error) error {
+	return s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
+		err := read(ctx, c)
+		if err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
+			_, err = s.newer(ctx, c, id, []Source{{}})
+		}
+		return err
+	})
 }
 
 // decode returns a stored snapshot. One that cannot be read is moved to a hash of its
@@ -409,12 +439,7 @@ func (s *redisStore) Publish(ctx context.Context, id string, outcomes []Outcome)
 		case o.Snapshot == nil:
 			one.action = "forget"
 		default:
-			record, err := encodeSnapshot(id, o.Key, o.Snapshot)
-			if err != nil {
-				_ = level.Error(s.logger).Log("msg", "snapshot cannot be stored; other replicas do not get it", "err", fmt.Errorf("source %s: %w", o.Key, err))
-				one.action = "abandon"
-			}
-			one.record = fmt.Sprintf("%0*d%s", versionSize, o.Token, record)
+			one.record = fmt.Sprintf("%0*d%s", versionSize, o.Token, encodeSnapshot(id, o.Key, o.Snapshot))
 		}
 		stored, positions = append(stored, one), append(positions, i)
 	}

@@ -149,7 +149,7 @@ func TestRedisRestartsFromAFile(t *testing.T) {
 	statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{"k": statetest.Balance(1)})
 	server.kill()
 	server.start(t)
-	require.Eventually(t, func() bool { return s.Load(t.Context(), "a", func(string, *snapshot.Snapshot, uint64) {}) == nil }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return s.Load(t.Context(), "a", nil, func(string, *snapshot.Snapshot, uint64) {}) == nil }, patience, 5*time.Millisecond)
 	require.Equal(t, quota.Lost(want), statetest.Quota(t, s, "a"))
 	require.Equal(t, map[string]*snapshot.Snapshot{"k": statetest.Balance(1)}, statetest.Snapshots(t, s, "a"))
 }

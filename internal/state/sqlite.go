@@ -88,9 +88,9 @@ func (s *sqliteStore) Update(_ context.Context, id string, change func(quota.Acc
 }
 
 // Load implements [Store].
-func (s *sqliteStore) Load(_ context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+func (s *sqliteStore) Load(_ context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	start, damaged := time.Now(), 0
-	err := s.snapshotFile.each(id, func(key string, record []byte) {
+	err := s.snapshotFile.each(id, keys, func(key string, record []byte) {
 		if decoded, err := decodeSnapshot(id, key, record); err == nil {
 			fn(key, decoded, 0)
 		} else {
@@ -116,7 +116,6 @@ func (s *sqliteStore) warnDamaged(msg string, f *file, damaged int, err error) e
 // Publish implements [Store].
 func (s *sqliteStore) Publish(_ context.Context, id string, outcomes []Outcome) ([]bool, error) {
 	start := time.Now()
-	var invalid error
 	records := make(map[name][]byte, len(outcomes))
 	for _, o := range outcomes {
 		switch {
@@ -124,17 +123,11 @@ func (s *sqliteStore) Publish(_ context.Context, id string, outcomes []Outcome) 
 		case o.Snapshot == nil:
 			records[name{id, o.Key}] = nil
 		default:
-			record, err := encodeSnapshot(id, o.Key, o.Snapshot)
-			if err != nil {
-				invalid = fmt.Errorf("source %s: %w", o.Key, err)
-				_ = level.Error(s.logger).Log("msg", "snapshot cannot be stored; after a restart it is fetched again", "err", invalid)
-				continue
-			}
-			records[name{id, o.Key}] = record
+			records[name{id, o.Key}] = encodeSnapshot(id, o.Key, o.Snapshot)
 		}
 	}
 	s.snapshotFile.add(records)
-	err := errors.Join(s.snapshotFile.flush(), invalid)
+	err := s.snapshotFile.flush()
 	s.observer.Operation(opPublish, time.Since(start), err)
 	return acceptAll(outcomes), ifClosed(err)
 }

@@ -33,10 +33,12 @@ type Store interface {
 	// processes returns one; a file that cannot be written is logged, reported to
 	// the [Observer], and written as soon as possible; the record in memory counts.
 	Update(ctx context.Context, id string, change func(record quota.Account, now time.Time) quota.Account) (quota.Account, error)
-	// Load calls fn for each stored snapshot of the account, without its Roster, and
-	// with its version. A record that cannot be read is left out and reported. fn may
-	// use the store.
-	Load(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error
+	// Load calls fn for each stored snapshot of the account, or for those of the keys if
+	// they are not nil, without its Roster, and with its version. The memory that it
+	// needs does not grow with their number. While another process publishes, a source
+	// may come again, with the same or a higher version. A record that cannot be read is
+	// left out and reported. fn may use the store.
+	Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error
 	// Newer is Load for those of the sources of which another process has stored a
 	// newer snapshot. In a store of one process there are none. It reports whether the
 	// store has lost snapshots since the last call: then the caller publishes again
