@@ -20,6 +20,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -115,7 +116,7 @@ func source(c *cache.Cache, kind providers.Kind) snapshot.Source {
 
 func TestPanicStaysWithItsSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store,
 			account(store, "bad", "", balanceSource(func(context.Context) (providers.Reading, error) { panic("boom") })),
 			account(store, "good", "", balanceSource(balance(1))))
@@ -129,7 +130,7 @@ func TestPanicStaysWithItsSource(t *testing.T) {
 
 func TestBackOffOfASource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		var at []time.Time
 		src := balanceSource(func(context.Context) (providers.Reading, error) {
 			at = append(at, time.Now())
@@ -160,7 +161,7 @@ func TestRetryTimesAreObeyedByTheSource(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := state.NewMemory()
+				store := statetest.NewKept()
 				src := balanceSource(func(context.Context) (providers.Reading, error) { return providers.Reading{}, &c.err })
 				cached := newCache(t, store, account(store, "a", "", src))
 				scrape(t, cached)
@@ -177,7 +178,7 @@ func TestRetryTimesAreObeyedByTheSource(t *testing.T) {
 
 func TestGoneSourceEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		src := balanceSource(balance(1))
 		c := newCache(t, store, account(store, "a", "", src))
 		scrape(t, c)
@@ -197,7 +198,7 @@ func TestGoneSourceEndsAtOnce(t *testing.T) {
 
 func TestNotAskedIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		blocked := account(store, "a", "")
 		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
 			if _, err := blocked.Gate.Wait(ctx); err != nil {
@@ -220,7 +221,7 @@ func TestNotAskedIsNoFailure(t *testing.T) {
 
 func TestRestartAsksNothingInsideTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		first := balanceSource(balance(1))
 		failing := balanceSource(func(context.Context) (providers.Reading, error) {
 			return providers.Reading{}, providers.Errorf(providers.ReasonUnavailable, "down")
@@ -246,7 +247,7 @@ func TestRestartAsksNothingInsideTheInterval(t *testing.T) {
 
 func TestStoredValueOfAnotherSourceIsNotServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store, account(store, "a", "", balanceSource(balance(1))))
 		scrape(t, c)
 		c.Close()
@@ -261,7 +262,7 @@ func TestStoredValueOfAnotherSourceIsNotServed(t *testing.T) {
 
 func TestChangedConfigurationEndsARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		first := account(store, "a", "1")
 		refused := balanceSource(func(context.Context) (providers.Reading, error) {
 			first.Gate.Refuse(time.Now()) // as the HTTP client does
@@ -281,7 +282,7 @@ func TestChangedConfigurationEndsARefusal(t *testing.T) {
 
 func TestReplaceDuringAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		slow := func(ctx context.Context) (providers.Reading, error) {
 			select {
 			case <-time.After(5 * time.Second):
@@ -333,7 +334,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 		list.fetch = func(context.Context) (providers.Reading, error) {
 			return providers.Reading{Roster: roster, Kept: []byte("roster")}, nil
 		}
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store, account(store, "a", "", list))
 		scrape(t, c)
 		assert.Equal(t, []float64{1, 2}, amounts(c), "what the list brings in is read by the same scrape")
@@ -356,7 +357,7 @@ func TestRosterComesAndGoes(t *testing.T) {
 
 func TestOutageOfAFleetIsTwoLinesInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		var failing bool
 		var sources providers.List
 		for i := range 100 {
@@ -388,7 +389,7 @@ level=info provider=p account=a msg="most sources have recovered" source=subscri
 
 func TestFleetIsUpUnlessMostFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		failing := 0
 		var sources providers.List
 		for i := range 10 {
@@ -425,7 +426,7 @@ func TestFleetIsUpUnlessMostFail(t *testing.T) {
 
 func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		var sources providers.List
 		for i := range 2500 {
 			sources = append(sources, subscriber(i))
@@ -447,7 +448,7 @@ func TestGroupsAreTheSameWhileNothingChanges(t *testing.T) {
 // A fleet without series of its own has one group, that of its totals.
 func TestGroupsOfAFleetWithoutSeries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		var sources providers.List
 		for i := range 1500 {
 			one := subscriber(i)

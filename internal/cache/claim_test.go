@@ -19,6 +19,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -74,7 +75,7 @@ func (s *shared) Publish(ctx context.Context, id string, outcomes []state.Outcom
 func TestSourceHeldByAnotherProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		held := true
-		store := &shared{Store: state.NewMemory(), answer: func() (state.Claim, error) {
+		store := &shared{Store: statetest.NewKept(), answer: func() (state.Claim, error) {
 			if held {
 				return state.Claim{Result: state.Held, Retry: 5 * time.Second}, nil
 			}
@@ -100,7 +101,7 @@ func TestSourceHeldByAnotherProcess(t *testing.T) {
 // What another process is fetching delays no other source, even with one worker.
 func TestHeldSourceDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &shared{Store: state.NewMemory()}
+		store := &shared{Store: statetest.NewKept()}
 		store.answer = func() (state.Claim, error) {
 			if store.key == "balance" {
 				return state.Claim{Result: state.Held, Retry: time.Second}, nil
@@ -125,7 +126,7 @@ func TestLostClaimEndsTheFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lost := make(chan struct{})
 		answers := []state.Claim{{Token: 7, Lost: lost}, {Token: 8}}
-		store := &shared{Store: state.NewMemory()}
+		store := &shared{Store: statetest.NewKept()}
 		store.answer = func() (state.Claim, error) { return answers[min(store.claims, 2)-1], nil }
 		ended := errors.New("not ended")
 		src := balanceSource(nil)
@@ -150,7 +151,7 @@ func TestLostClaimEndsTheFetch(t *testing.T) {
 // An outcome that the store does not accept is not served: another process has a newer one.
 func TestOutcomeIsNotAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &shared{Store: state.NewMemory(), refuse: 1, answer: func() (state.Claim, error) { return state.Claim{}, nil }}
+		store := &shared{Store: statetest.NewKept(), refuse: 1, answer: func() (state.Claim, error) { return state.Claim{}, nil }}
 		n := 0.0
 		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
 			n++
@@ -170,7 +171,7 @@ func TestSourceSharedByAnotherProcess(t *testing.T) {
 			Reading:   providers.Reading{Balances: []providers.Balance{{Amount: 5, Currency: "USD"}}},
 			FetchedAt: now.Add(-10 * time.Second), TriedAt: now.Add(-10 * time.Second), DueAt: now.Add(50 * time.Second),
 		}
-		store := &shared{Store: state.NewMemory(), answer: func() (state.Claim, error) {
+		store := &shared{Store: statetest.NewKept(), answer: func() (state.Claim, error) {
 			return state.Claim{Result: state.Shared, Snapshot: other}, nil
 		}}
 		src := balanceSource(balance(1))
@@ -189,7 +190,7 @@ func TestSourceSharedByAnotherProcess(t *testing.T) {
 func TestSourceSharedByAnotherProcessIsNotCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		store := &shared{Store: state.NewMemory(), answer: func() (state.Claim, error) {
+		store := &shared{Store: statetest.NewKept(), answer: func() (state.Claim, error) {
 			return state.Claim{Result: state.Shared, Snapshot: &snapshot.Snapshot{
 				TriedAt: now, DueAt: now.Add(time.Minute), Failure: &snapshot.Failure{Reason: providers.ReasonTimeout, Message: "slow", Count: 3},
 			}}, nil
@@ -207,7 +208,7 @@ func TestSourceSharedByAnotherProcessIsNotCounted(t *testing.T) {
 func TestListSharedByAnotherProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kept := "roster"
-		store := &shared{Store: state.NewMemory()}
+		store := &shared{Store: statetest.NewKept()}
 		claims := 0
 		store.answer = func() (state.Claim, error) {
 			if claims++; claims > 1 && kept == "roster" {
@@ -243,7 +244,7 @@ func (l *knownLater) Describe() providers.Description {
 
 func TestSourceThatSendsNothingIsNotClaimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &shared{Store: state.NewMemory(), answer: func() (state.Claim, error) { return state.Claim{}, errors.New("connection refused") }}
+		store := &shared{Store: statetest.NewKept(), answer: func() (state.Claim, error) { return state.Claim{}, errors.New("connection refused") }}
 		file := &counting{fake: fake{key: "file", kind: providers.KindBalance, interval: time.Minute, fetch: balance(1)}}
 		file.requests = 0
 		c := newCache(t, store, account(store, "a", "", file))
@@ -270,7 +271,7 @@ func TestNoAnswerToAClaimMakesALoop(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := &shared{Store: state.NewMemory(), answer: tt.answer}
+				store := &shared{Store: statetest.NewKept(), answer: tt.answer}
 				src := balanceSource(func(context.Context) (providers.Reading, error) {
 					return providers.Reading{}, &providers.Error{Reason: providers.ReasonInternal, Err: providers.ErrNotAsked}
 				})
@@ -288,7 +289,7 @@ func TestNoAnswerToAClaimMakesALoop(t *testing.T) {
 func TestStoreOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		store := &shared{Store: state.NewMemory(), answer: func() (state.Claim, error) {
+		store := &shared{Store: statetest.NewKept(), answer: func() (state.Claim, error) {
 			if down {
 				return state.Claim{}, errors.New("connection refused")
 			}
@@ -321,7 +322,7 @@ func TestChangedSecretFileEndsARefusalAtOnce(t *testing.T) {
 		key := secret.File(path)
 		_, err := key.Get()
 		require.NoError(t, err)
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		a := account(store, "a", "")
 		a.Secrets = []*secret.Value{key}
 		src := balanceSource(func(ctx context.Context) (providers.Reading, error) {
@@ -345,7 +346,7 @@ func TestChangedSecretFileEndsARefusalAtOnce(t *testing.T) {
 
 func TestReplacedAccountKeepsItsQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		a := account(store, "a", "1", balanceSource(balance(1)))
 		c := newCache(t, store, a)
 		scrape(t, c)

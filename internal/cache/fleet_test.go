@@ -25,7 +25,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
-	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/flolive"
 	"github.com/balance-exporter/balance_exporter/providers/flolive/flolivesim"
@@ -157,7 +157,7 @@ func newFleet(t *testing.T, n int) *fleet {
 func (f *fleet) open(dir string) {
 	t := f.t
 	t.Helper()
-	store := state.NewMemory()
+	store := statetest.NewKept()
 	account := cache.Account{
 		Provider: "flolive", Name: "fleet", ID: "fleet", Gate: gate.New("fleet", f.limit, store),
 		Parts: []providers.Part{{Kind: providers.KindSubscribers, Interval: slowInterval, MaxAge: 6 * time.Hour, Fleet: true}},

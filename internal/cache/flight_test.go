@@ -16,6 +16,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -43,7 +44,7 @@ func TestSourceThatComesBackDuringItsFetchIsNotFetchedTwice(t *testing.T) {
 		one := subscriber(1)
 		one.fetch = after(3*time.Minute, balance(1))
 		roster := providers.List{one}
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store, account(store, "a", "", listing(&roster)))
 		for _, roster = range []providers.List{{one}, {}, {one}, {one}, {one}} {
 			scrape(t, c)
@@ -65,7 +66,7 @@ func TestSourceThatGoesDuringItsFetchIsForgotten(t *testing.T) {
 		one := subscriber(1)
 		one.fetch = after(3*time.Minute, balance(1))
 		roster := providers.List{one}
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store, account(store, "a", "", listing(&roster)))
 		for _, roster = range []providers.List{{one}, {}, {}, {}} {
 			scrape(t, c)
@@ -106,7 +107,7 @@ func TestRosterChangesDuringAFetch(t *testing.T) {
 		l := listing(&roster)
 		fetch := l.fetch
 		l.fetch = after(time.Second, fetch)
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		c := newCache(t, store, account(store, "a", "", l, grows))
 		scrape(t, c)
 		synctest.Wait()
@@ -116,7 +117,7 @@ func TestRosterChangesDuringAFetch(t *testing.T) {
 
 func TestScrapeAfterCloseFetchesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		src := balanceSource(func(ctx context.Context) (providers.Reading, error) { return providers.Reading{}, ctx.Err() })
 		c := newCache(t, store, account(store, "a", "1", src))
 		c.Close()
@@ -130,7 +131,7 @@ func TestScrapeAfterCloseFetchesNothing(t *testing.T) {
 
 func TestCloseDuringReplace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		opening := make(chan struct{})
 		src := balanceSource(balance(1))
 		stuck := &slowLoad{Store: store, opening: opening}
@@ -162,7 +163,7 @@ func (s *slowLoad) Load(ctx context.Context, _ string, _ []string, _ func(string
 
 func TestHangingFetchDoesNotDelayTheLookAtSecrets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		a := account(store, "a", "")
 		a.Secrets = []*secret.Value{secret.Inline("wrong")}
 		hanging := subscriber(1)
@@ -186,7 +187,7 @@ func TestHangingFetchDoesNotDelayTheLookAtSecrets(t *testing.T) {
 
 func TestSourcesAreReadTogetherAfterARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		a := account(store, "a", "", subscriber(1), balanceSource(balance(1)))
 		for _, s := range a.Sources {
 			f := s.(*fake)
@@ -203,7 +204,7 @@ func TestSourcesAreReadTogetherAfterARefusal(t *testing.T) {
 
 func TestFleetThatFailsInPartDoesNotFlapInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		var sources providers.List
 		for i := range 10 {
 			s := subscriber(i)
@@ -232,7 +233,7 @@ func TestFleetThatFailsInPartDoesNotFlapInTheLog(t *testing.T) {
 
 func TestFailureOfAListIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		roster := providers.List{subscriber(1), subscriber(2), subscriber(3)}
 		l := listing(&roster)
 		works := l.fetch
@@ -262,7 +263,7 @@ level=info provider=p account=a msg=recovered source=subscribers failures=2
 
 func TestPostpaidAccountIsAskedEveryHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewKept()
 		src := balanceSource(func(context.Context) (providers.Reading, error) {
 			return providers.Reading{Billing: providers.BillingPostpaid, AskAfter: time.Hour}, nil
 		})

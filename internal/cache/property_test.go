@@ -21,6 +21,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -96,7 +97,7 @@ type model struct {
 
 func newChaos(t *testing.T, seed uint64) *chaos {
 	w := &chaos{
-		Store: state.NewMemory(), t: t, rng: rand.New(&lockedSource{source: rand.NewPCG(seed, 9)}), //nolint:gosec // a test
+		Store: statetest.NewKept(), t: t, rng: rand.New(&lockedSource{source: rand.NewPCG(seed, 9)}), //nolint:gosec // a test
 		gates: map[string]*gate.Gate{}, claims: map[string]claimsAt{}, models: map[string]*model{},
 		roster: map[string]providers.List{},
 	}
