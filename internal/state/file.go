@@ -202,13 +202,13 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 	}
 	read := func(condition string, args ...any) (last string, count int, err error) {
 		f.access.Lock()
-		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
+		records, err := f.query("SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
 		for _, r := range records {
-			if _, ok := newer[r.name]; !ok && len(r.value) > 0 {
-				fn(r.key, r.value)
+			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 {
+				fn(r.name, r.value)
 			}
-			last = r.key
+			last = r.name
 		}
 		return last, len(records), err
 	}
@@ -232,11 +232,11 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 }
 
 type record struct {
-	name
+	name  string // its id or its key
 	value []byte
 }
 
-// query returns the records that a query selects. access must be locked.
+// query returns the names and values that a query selects. access must be locked.
 func (f *file) query(query string, args ...any) (records []record, err error) {
 	if f.closed {
 		return nil, errClosed
@@ -250,7 +250,7 @@ func (f *file) query(query string, args ...any) (records []record, err error) {
 	}
 	for rows.Next() {
 		var r record
-		err = errors.Join(err, rows.Scan(&r.id, &r.key, &r.value))
+		err = errors.Join(err, rows.Scan(&r.name, &r.value))
 		records = append(records, r)
 	}
 	return records, errors.Join(err, rows.Err(), rows.Close())

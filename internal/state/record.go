@@ -176,7 +176,7 @@ func unseal(id, key string, record []byte, content func(*fields)) error {
 // checksum returns the CRC-32C of the record, except the checksum itself, and of
 // its names.
 func checksum(id, key string, record []byte) uint32 {
-	names := binary.AppendUvarint(make([]byte, 0, 128), uint64(len(id)))
+	names := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(id)+len(key)), uint64(len(id)))
 	sum := crc32.Update(0, castagnoli, append(append(names, id...), key...))
 	sum = crc32.Update(sum, castagnoli, record[:2])
 	return crc32.Update(sum, castagnoli, record[headSize:])

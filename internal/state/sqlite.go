@@ -51,14 +51,14 @@ func openSQLite(path string, opts Options) (Store, error) {
 		}
 	}
 	damaged := 0
-	records, err := s.quotaFile.query("SELECT id, key, value FROM records")
+	records, err := s.quotaFile.query("SELECT id, value FROM records")
 	for _, r := range records {
-		account, err := decodeQuota(r.id, r.value)
+		account, err := decodeQuota(r.name, r.value)
 		if err != nil {
 			damaged++
 			continue
 		}
-		s.quotas[r.id] = account
+		s.quotas[r.name] = account
 	}
 	_ = s.warnDamaged("some quota records cannot be read; their accounts start with their whole quota", s.quotaFile, damaged, err)
 	s.quotaFile.all = s.quotaRecords

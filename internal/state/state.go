@@ -51,7 +51,9 @@ type Store interface {
 	// Publish stores the outcomes of claimed fetches and releases their claims.
 	// It reports for each, in the same order, whether it was accepted: an
 	// outcome whose claim was lost is dropped. An accepted outcome survives
-	// the end of the process, with the same exception as Update.
+	// the end of the process, with the same exception as Update: an outcome that is
+	// lost would be fetched again. So Publish waits for the store, for some
+	// milliseconds, and concurrent calls share that time.
 	Publish(ctx context.Context, id string, outcomes []Outcome) ([]bool, error)
 	// Shared reports whether other processes may use the store at the same time.
 	Shared() bool
