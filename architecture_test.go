@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -114,6 +115,17 @@ func TestImports(t *testing.T) {
 	}))
 	for _, pkg := range slices.Concat(slices.Collect(maps.Keys(mayImport)), anyImport) {
 		assert.True(t, seen[pkg], "package %s of architecture_test.go does not exist", pkg)
+	}
+}
+
+// docs/architecture.md has each package, or the one that it belongs to.
+func TestArchitectureNamesEachPackage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("docs", "architecture.md"))
+	require.NoError(t, err)
+	for _, pkg := range slices.Concat(slices.Collect(maps.Keys(mayImport)), anyImport) {
+		if base := path.Base(pkg); pkg != "." && base != path.Base(path.Dir(pkg))+"sim" {
+			assert.True(t, strings.Contains(string(text), "`"+pkg+"`") || strings.Contains(string(text), "`"+pkg+"/`") || strings.Contains(string(text), "`"+base+"`"), "docs/architecture.md does not name %s", pkg)
+		}
 	}
 }
 
