@@ -111,7 +111,9 @@ func (a *account) read(before *account) {
 		a.addSource(source, len(a.Sources)-i, stored)
 	}
 	a.load(before, nil, func(key string, s *snapshot.Snapshot, number uint64) {
-		if e := a.index.get(key); e != nil && !e.list.lists {
+		e := a.index.get(key)
+		again := e != nil && number > 0 && number <= e.version
+		if e != nil && !e.list.lists && !again {
 			source := e.source()
 			d := source.Describe()
 			if _, err := a.restore(d, s); err == nil {

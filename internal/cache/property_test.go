@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -242,7 +241,8 @@ func (m *model) Fetch(ctx context.Context) (providers.Reading, error) {
 	}
 	if m.lists && err == nil {
 		m.listedBefore = w.roster[m.account]
-		w.list(m, slices.Collect(providers.Sources(reading.Roster)))
+		roster, _ := reading.Roster.(providers.List)
+		w.list(m, roster)
 	}
 	if listed := w.roster[m.account]; m.kind == providers.KindSubscribers && listed != nil && !m.named(listed) {
 		m.notBefore = time.Time{} // it is forgotten

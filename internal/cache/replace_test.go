@@ -11,7 +11,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
-	"github.com/balance-exporter/balance_exporter/internal/state"
+	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -33,7 +33,7 @@ func (a *alternating) Fetch(context.Context) (providers.Reading, error) {
 // while the new one counts on.
 func TestCountersContinueOverReplaceInMapsOfTheirOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := state.NewMemory()
+		store := statetest.NewDurable()
 		c := New(Options{Store: store, Logger: log.NewNopLogger(), MaxWait: time.Second})
 		defer c.Close()
 		configured := func(digest string) []Account {

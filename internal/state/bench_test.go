@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,23 +74,87 @@ func BenchmarkUpdateDuringPublish(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkPublish publishes one snapshot at a time, alone and from 100 callers.
+// BenchmarkPublish publishes one snapshot at a time, alone and from the workers of a large
+// fleet, which is in the file already, and reports percentiles of the time of one.
 func BenchmarkPublish(b *testing.B) {
-	b.Run("alone", func(b *testing.B) {
-		s, _, _ := open(b, onDisk(b))
-		for i := 0; b.Loop(); i++ {
-			publish(b, s, "fleet", []state.Outcome{{Key: key(i % 10_000), Snapshot: subscriber(i)}})
-		}
-	})
-	b.Run("100 callers", func(b *testing.B) {
-		s, _, _ := open(b, onDisk(b))
-		b.SetParallelism(100)
-		b.RunParallel(func(pb *testing.PB) {
-			for i := 0; pb.Next(); i++ {
-				publish(b, s, "fleet", []state.Outcome{{Key: key(i % 10_000), Snapshot: subscriber(i)}})
+	for _, workers := range []int{1, 64} {
+		b.Run(fmt.Sprint(workers, " workers"), func(b *testing.B) {
+			const n = 200_000
+			s, _, _ := open(b, onDisk(b))
+			writeFleet(b, s, n)
+			var next atomic.Int64
+			var mu sync.Mutex
+			var took []time.Duration
+			b.ResetTimer()
+			start, startCPU := time.Now(), cpuTime()
+			var group sync.WaitGroup
+			for range workers {
+				group.Go(func() {
+					var mine []time.Duration
+					for i := int(next.Add(1)); i <= b.N; i = int(next.Add(1)) {
+						at := time.Now()
+						publish(b, s, "fleet", []state.Outcome{{Key: key(i % n), Snapshot: subscriber(i)}})
+						mine = append(mine, time.Since(at))
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					took = append(took, mine...)
+				})
 			}
+			group.Wait()
+			b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "publish/s")
+			b.ReportMetric(float64((cpuTime()-startCPU).Microseconds())/float64(b.N), "cpu-µs/op")
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(float64(took[len(took)-1].Milliseconds()), "max-ms")
 		})
-	})
+	}
+}
+
+// writeFleet publishes n subscribers, 1000 at a time.
+func writeFleet(b *testing.B, s state.Store, n int) {
+	for from := 0; from < n; from += 1000 {
+		var outcomes []state.Outcome
+		for i := from; i < from+1000; i++ {
+			outcomes = append(outcomes, state.Outcome{Key: key(i), Snapshot: subscriber(i), Token: uint64(time.Now().UnixMicro()), Again: true}) //nolint:gosec // a time
+		}
+		publish(b, s, "fleet", outcomes)
+	}
+}
+
+// fleetSizes are those of the benchmarks; ten million need BALANCE_EXPORTER_SLOW.
+func fleetSizes() []int {
+	if slow {
+		return []int{100_000, 1_000_000, 10_000_000}
+	}
+	return []int{100_000, 1_000_000}
+}
+
+// loadFleet loads all subscribers, one at a time as the cache does, and reports the time,
+// its CPU part, and the heap that it needs.
+func loadFleet(b *testing.B, s state.Store, n int) {
+	runtime.GC()
+	var before, during runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start, startCPU, loaded, peak := time.Now(), cpuTime(), 0, uint64(0)
+	require.NoError(b, s.Load(context.Background(), "fleet", nil, func(string, *snapshot.Snapshot, uint64) {
+		if loaded++; loaded%100_000 == 0 {
+			runtime.ReadMemStats(&during)
+			peak = max(peak, during.HeapAlloc)
+		}
+	}))
+	b.ReportMetric(time.Since(start).Seconds(), "load-s")
+	b.ReportMetric((cpuTime() - startCPU).Seconds(), "load-cpu-s")
+	b.ReportMetric((float64(peak)-float64(before.HeapAlloc))/1e6, "heap-MB")
+	require.Equal(b, n, loaded)
+}
+
+// cpuTime is what this process has used.
+func cpuTime() time.Duration {
+	var usage syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func publish(b *testing.B, s state.Store, id string, outcomes []state.Outcome) {
@@ -112,41 +179,50 @@ func subscriber(i int) *snapshot.Snapshot {
 	}
 }
 
-// BenchmarkFleet writes, opens and loads 100 000 subscribers.
+// BenchmarkFleet writes, opens and loads fleets.
 func BenchmarkFleet(b *testing.B) {
-	const n = 100_000
-	for b.Loop() {
-		path := onDisk(b)
-		s, _, _ := open(b, path)
-		start := time.Now()
-		for from := 0; from < n; from += 1000 {
-			var outcomes []state.Outcome
-			for i := from; i < from+1000; i++ {
-				outcomes = append(outcomes, state.Outcome{Key: key(i), Snapshot: subscriber(i)})
+	for _, n := range fleetSizes() {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			path := onDisk(b)
+			s, _, _ := open(b, path)
+			start := time.Now()
+			writeFleet(b, s, n)
+			writing := time.Since(start)
+			require.NoError(b, s.Close())
+			info, err := os.Stat(path)
+			require.NoError(b, err)
+			for b.Loop() {
+				start, startCPU := time.Now(), cpuTime()
+				s, _, _ = open(b, path)
+				b.ReportMetric(time.Since(start).Seconds(), "open-s")
+				b.ReportMetric((cpuTime() - startCPU).Seconds(), "open-cpu-s")
+				loadFleet(b, s, n)
+				require.NoError(b, s.Close())
 			}
-			publish(b, s, "fleet", outcomes)
-		}
-		b.ReportMetric(time.Since(start).Seconds(), "write-s")
-		require.NoError(b, s.Close())
-		info, err := os.Stat(path)
-		require.NoError(b, err)
-		b.ReportMetric(float64(info.Size())/1e6, "file-MB")
-		start = time.Now()
-		s, _, _ = open(b, path)
-		b.ReportMetric(time.Since(start).Seconds(), "open-s")
-		start = time.Now()
-		require.Len(b, statetest.Snapshots(b, s, "fleet"), n)
-		b.ReportMetric(time.Since(start).Seconds(), "load-s")
-		require.NoError(b, s.Close())
+			b.ReportMetric(writing.Seconds(), "write-s")
+			b.ReportMetric(float64(info.Size())/float64(n), "B/source")
+		})
 	}
+}
+
+// BenchmarkDecode decodes the record of a subscriber.
+func BenchmarkDecode(b *testing.B) {
+	record := state.EncodeSnapshot("fleet", "k", subscriber(12345))
+	startCPU := cpuTime()
+	for b.Loop() {
+		if _, err := state.DecodeSnapshot("fleet", "k", record); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime()-startCPU)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(len(record)), "B/record")
 }
 
 // BenchmarkPriceList writes and loads a list of 50 000 prices.
 func BenchmarkPriceList(b *testing.B) {
 	s, _, _ := open(b, onDisk(b))
 	list := statetest.Prices(50_000)
-	record, err := state.EncodeSnapshot("a", "prices", list)
-	require.NoError(b, err)
+	record := state.EncodeSnapshot("a", "prices", list)
 	var writing, loading time.Duration
 	for b.Loop() {
 		start := time.Now()

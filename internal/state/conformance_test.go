@@ -17,16 +17,19 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	statetest.Run(t, statetest.Handles{NoSnapshots: true, Open: func(t *testing.T) state.Store {
+	statetest.Run(t, statetest.Handles{QuotaOnly: true, Open: func(t *testing.T) state.Store {
 		s, err := state.Open("memory:", state.Options{Logger: log.NewNopLogger()})
 		require.NoError(t, err)
 		return s
 	}})
 }
 
-// TestDurable holds the store of other tests to the contract.
+// TestDurable checks the store that the tests of other packages restart on.
 func TestDurable(t *testing.T) {
-	statetest.Run(t, statetest.Handles{Open: func(*testing.T) state.Store { return statetest.NewDurable() }})
+	statetest.Run(t, statetest.Handles{
+		Open:  func(*testing.T) state.Store { return statetest.NewDurable() },
+		Other: func(_ *testing.T, s state.Store) state.Store { return s },
+	})
 }
 
 func TestSQLite(t *testing.T) {

@@ -304,14 +304,17 @@ func TestFlippedBits(t *testing.T) {
 
 func TestDamagedRecordIsLeftOut(t *testing.T) {
 	path := makeFiles(t)
-	edit(t, path, func(data []byte) []byte {
-		changed := bytes.ReplaceAll(data, []byte(`"amount":42,`), []byte(`"amount":43,`))
-		require.NotEqual(t, data, changed)
-		return changed
-	})
-	edit(t, path+".quota", func(data []byte) []byte {
-		return bytes.ReplaceAll(data, []byte(`"limited":77`), []byte(`"limited":78`))
-	})
+	for path, record := range map[string][]byte{
+		path:            state.EncodeSnapshot("fleet", "sim-042", written()["sim-042"]),
+		path + ".quota": state.EncodeQuota("account 42", quota.Account{Limited: 77}),
+	} {
+		edit(t, path, func(data []byte) []byte {
+			require.True(t, bytes.Contains(data, record))
+			damaged := slices.Clone(record)
+			damaged[len(damaged)-1] ^= 1
+			return bytes.ReplaceAll(data, record, damaged)
+		})
+	}
 	s, logged, observed := open(t, path)
 	require.Contains(t, levels(t, logged), "warn: some quota records cannot be read; their accounts start with their whole quota")
 	require.Zero(t, statetest.Quota(t, s, "account 42"))
@@ -445,6 +448,7 @@ func TestFileDamagedWhileRunning(t *testing.T) {
 	many := make(map[string]*snapshot.Snapshot)
 	for i := range 20_000 {
 		many[fmt.Sprint(i)] = statetest.Balance(float64(i))
+		many[fmt.Sprint(i)].Reading.Subscriber = strings.Repeat("x", 100)
 	}
 	statetest.Publish(t, s, "fleet", many)
 	require.NoError(t, s.Close())

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,68 +182,61 @@ func (f *file) report(err error) {
 	f.failing = err != nil
 }
 
-// each calls fn for every record of an account, or for those of keys if that is not nil.
-// fn may use the file.
+// each calls fn for every record of an account, or for those of the keys if they are not
+// nil. fn may use the file.
 func (f *file) each(id string, keys []string, fn func(key string, record []byte)) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
 	newer := maps.Clone(f.missing)
 	f.mu.Unlock()
 	f.access.Unlock()
-	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id })
+	wanted := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		wanted[key] = true
+	}
+	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id || keys != nil && !wanted[n.key] })
 	for n, record := range newer {
-		if len(record) > 0 && (keys == nil || slices.Contains(keys, n.key)) {
+		if len(record) > 0 {
 			fn(n.key, record)
 		}
 	}
-	if keys != nil {
-		return f.some(id, keys, newer, fn)
-	}
-	for from, more := "", true; more; {
+	read := func(condition string, args ...any) (last string, count int, err error) {
 		f.access.Lock()
-		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key >= ? ORDER BY key LIMIT ?", []byte(id), []byte(from), portion)
+		records, err := f.query("SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
+		for _, r := range records {
+			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 {
+				fn(r.name, r.value)
+			}
+			last = r.name
+		}
+		return last, len(records), err
+	}
+	for batch := range slices.Chunk(keys, portion) {
+		args := make([]any, len(batch))
+		for i, key := range batch {
+			args[i] = []byte(key)
+		}
+		if _, _, err := read("IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil {
+			return err
+		}
+	}
+	for from, more := "", keys == nil; more; {
+		last, count, err := read(">= ? ORDER BY key LIMIT ?", []byte(from), portion)
 		if err != nil {
 			return err
 		}
-		for _, r := range records {
-			if _, ok := newer[r.name]; !ok && len(r.value) > 0 {
-				fn(r.key, r.value)
-			}
-			from = r.key + "\x00" // the next possible key
-		}
-		more = len(records) == portion
-	}
-	return nil
-}
-
-// some calls fn for the records of keys that are not in newer.
-func (f *file) some(id string, keys []string, newer map[name][]byte, fn func(key string, record []byte)) error {
-	for _, key := range keys {
-		if _, ok := newer[name{id, key}]; ok {
-			continue
-		}
-		f.access.Lock()
-		records, err := f.query("SELECT id, key, value FROM records WHERE id = ? AND key = ?", []byte(id), []byte(key))
-		f.access.Unlock()
-		if err != nil {
-			return err
-		}
-		for _, r := range records {
-			if len(r.value) > 0 {
-				fn(r.key, r.value)
-			}
-		}
+		from, more = last+"\x00", count == portion // the next possible key
 	}
 	return nil
 }
 
 type record struct {
-	name
+	name  string // its id or its key
 	value []byte
 }
 
-// query returns the records that a query selects. access must be locked.
+// query returns the names and values that a query selects. access must be locked.
 func (f *file) query(query string, args ...any) (records []record, err error) {
 	if f.closed {
 		return nil, errClosed
@@ -256,7 +250,7 @@ func (f *file) query(query string, args ...any) (records []record, err error) {
 	}
 	for rows.Next() {
 		var r record
-		err = errors.Join(err, rows.Scan(&r.id, &r.key, &r.value))
+		err = errors.Join(err, rows.Scan(&r.name, &r.value))
 		records = append(records, r)
 	}
 	return records, errors.Join(err, rows.Err(), rows.Close())

@@ -28,12 +28,22 @@ import (
 const (
 	killPathEnv = "STATE_TEST_KILL_PATH"
 	killFromEnv = "STATE_TEST_KILL_FROM"
+	// readyURLEnv makes the process report whether the store at a URL is ready.
+	readyURLEnv = "STATE_TEST_READY_URL"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(killPathEnv); path != "" {
 		fmt.Fprintln(os.Stderr, writeForEver(path, os.Getenv(killFromEnv)))
 		os.Exit(1)
+	}
+	if url := os.Getenv(readyURLEnv); url != "" {
+		s, err := state.Open(url, state.Options{Logger: log.NewNopLogger()})
+		if err == nil {
+			err = s.Ready(context.Background())
+		}
+		fmt.Print(err)
+		os.Exit(0)
 	}
 	// Memory is as good as a disk for all tests, and does not wait for syncs.
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {

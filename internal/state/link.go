@@ -215,27 +215,20 @@ func (s *server) connector(opts Options) func() *redis.Client {
 		}
 		return s.user, password, err
 	}
-	if s.master != "" {
-		return func() *redis.Client {
-			return redis.NewFailoverClient(&redis.FailoverOptions{
-				SentinelAddrs: s.addresses, MasterName: s.master, DB: s.db, Dialer: opts.Dial, CredentialsProviderContext: credentials,
-				MaxRetries: -1, ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2, DialerRetries: 1,
-				DialTimeout: callTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, PoolTimeout: callTimeout,
-			})
-		}
-	}
-	o := redis.Options{
-		Addr: s.addresses[0], DB: s.db, Dialer: opts.Dial, CredentialsProviderContext: credentials,
+	o := redis.UniversalOptions{
+		Addrs: s.addresses, MasterName: s.master, DB: s.db, Dialer: opts.Dial, CredentialsProviderContext: credentials,
 		MaxRetries: -1, ContextTimeoutEnabled: true, DisableIdentity: true, Protocol: 2, DialerRetries: 1,
 		DialTimeout: callTimeout, ReadTimeout: callTimeout, WriteTimeout: callTimeout, PoolTimeout: callTimeout,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if s.tls {
-		host, _, _ := net.SplitHostPort(o.Addr) // checked by ParseURL
+		host, _, _ := net.SplitHostPort(s.addresses[0]) // checked by ParseURL
 		o.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	}
 	return func() *redis.Client {
-		options := o
-		return redis.NewClient(&options)
+		if s.master != "" {
+			return redis.NewFailoverClient(o.Failover())
+		}
+		return redis.NewClient(o.Simple())
 	}
 }

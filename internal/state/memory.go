@@ -10,7 +10,8 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
-// memory is the Store that ends with the process. It has no snapshots and never fails.
+// memory is the Store that ends with the process. It never fails, and stores no
+// snapshots: the process has them.
 type memory struct {
 	observer Observer
 
@@ -18,7 +19,8 @@ type memory struct {
 	quotas map[string]quota.Account
 }
 
-// NewMemory returns a store that ends with the process and never fails.
+// NewMemory returns a store that ends with the process and never fails. It stores no
+// snapshots.
 func NewMemory() Store { return newMemory(noObserver{}) }
 
 func newMemory(observer Observer) *memory {

@@ -242,74 +242,73 @@ func decodeShared(id, run, record string) (quota.Account, error) {
 
 // Load implements [Store].
 func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	var old []string
-	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
-	err := s.records(ctx, id, keys, func(key, record string) {
-		decoded, version, ok := s.decode(ctx, id, key, record)
-		switch {
-		case !ok:
-		case version < oldest:
-			old = append(old, key)
-		default:
-			fn(key, decoded, version)
-		}
-	})
-	for some := range slices.Chunk(old, portion) {
-		_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
-			return c.HDel(ctx, s.snapshotKey(id), some...).Err()
-		})
+	if keys == nil {
+		return s.loadAll(ctx, id, fn)
 	}
-	return err
-}
-
-// records calls fn for the records of an account: those of keys, or all if keys is nil.
-func (s *redisStore) records(ctx context.Context, id string, keys []string, fn func(key, record string)) error {
-	key := s.snapshotKey(id)
-	read := func(read func(ctx context.Context, c *redis.Client) error) error {
-		return s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
-			err := read(ctx, c)
-			if err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
-				_, err = s.newer(ctx, c, id, []Source{{}}) // sets it aside
-			}
-			return err
-		})
-	}
-	if keys != nil && len(keys) == 0 {
-		return nil
-	}
-	if keys != nil {
+	for batch := range slices.Chunk(keys, portion) {
 		var records []any
-		err := read(func(ctx context.Context, c *redis.Client) (err error) {
-			records, err = c.HMGet(ctx, key, keys...).Result()
-			return err
-		})
-		for i, record := range records {
-			if record, ok := record.(string); ok {
-				fn(keys[i], record)
-			}
-		}
-		return err
-	}
-	seen := make(map[string]bool) // a scan returns a field again if the hash is resized
-	for cursor := uint64(0); ; {
-		var fields []string
-		err := read(func(ctx context.Context, c *redis.Client) (err error) {
-			fields, cursor, err = c.HScan(ctx, key, cursor, "", portion).Result()
+		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
+			records, err = c.HMGet(ctx, s.snapshotKey(id), batch...).Result()
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		for i := 0; i+1 < len(fields); i += 2 {
-			if !seen[fields[i]] {
-				seen[fields[i]] = true
-				fn(fields[i], fields[i+1])
+		for i, key := range batch {
+			if record, ok := records[i].(string); ok {
+				if decoded, version, ok := s.decode(ctx, id, key, record); ok {
+					fn(key, decoded, version)
+				}
 			}
+		}
+	}
+	return nil
+}
+
+// loadAll is Load for all keys. It deletes the snapshots that are too old.
+func (s *redisStore) loadAll(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
+	for cursor := uint64(0); ; {
+		var fields []string
+		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
+			fields, cursor, err = c.HScan(ctx, s.snapshotKey(id), cursor, "", portion).Result()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var old []string
+		for i := 0; i+1 < len(fields); i += 2 {
+			decoded, version, ok := s.decode(ctx, id, fields[i], fields[i+1])
+			switch {
+			case !ok:
+			case version < oldest:
+				old = append(old, fields[i])
+			default:
+				fn(fields[i], decoded, version)
+			}
+		}
+		if len(old) > 0 {
+			_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
+				return c.HDel(ctx, s.snapshotKey(id), old...).Err()
+			})
 		}
 		if cursor == 0 {
 			return nil
 		}
 	}
+}
+
+// load runs a command that reads the snapshots of an account. A key of the wrong type is
+// renamed.
+func (s *redisStore) load(ctx context.Context, id string, read func(ctx context.Context, c *redis.Client) error) error {
+	return s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
+		err := read(ctx, c)
+		if err != nil && strings.Contains(err.Error(), "WRONGTYPE") {
+			_, err = s.newer(ctx, c, id, []Source{{}})
+		}
+		return err
+	})
 }
 
 // decode returns a stored snapshot. One that cannot be read is moved to a hash of its
@@ -440,12 +439,7 @@ func (s *redisStore) Publish(ctx context.Context, id string, outcomes []Outcome)
 		case o.Snapshot == nil:
 			one.action = "forget"
 		default:
-			record, err := encodeSnapshot(id, o.Key, o.Snapshot)
-			if err != nil {
-				_ = level.Error(s.logger).Log("msg", "snapshot cannot be stored; other replicas do not get it", "err", fmt.Errorf("source %s: %w", o.Key, err))
-				one.action = "abandon"
-			}
-			one.record = fmt.Sprintf("%0*d%s", versionSize, o.Token, record)
+			one.record = fmt.Sprintf("%0*d%s", versionSize, o.Token, encodeSnapshot(id, o.Key, o.Snapshot))
 		}
 		stored, positions = append(stored, one), append(positions, i)
 	}

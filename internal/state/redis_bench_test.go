@@ -74,29 +74,31 @@ func BenchmarkRedisClaim(b *testing.B) {
 	})
 }
 
-// BenchmarkRedisLoad loads 100 000 subscribers, as a replica does when it starts, and asks
-// for newer ones of all, as one does that was not scraped for hours.
+// BenchmarkRedisLoad loads fleets, as a replica does when it starts, and asks for newer
+// snapshots of all, as one does that was not scraped for hours.
 func BenchmarkRedisLoad(b *testing.B) {
-	const n = 100_000
-	server := startRedis(b)
-	s := server.open(b, state.Options{})
-	var outcomes []state.Outcome
-	var sources []state.Source
-	version := uint64(time.Now().UnixMicro()) //nolint:gosec // a time
-	for i := range n {
-		outcomes = append(outcomes, state.Outcome{Key: key(i), Token: version, Snapshot: subscriber(i), Again: true})
-		sources = append(sources, state.Source{Key: key(i)})
-	}
-	_, err := s.Publish(context.Background(), "fleet", outcomes)
-	require.NoError(b, err)
-	for b.Loop() {
-		start, loaded, newer := time.Now(), 0, 0
-		require.NoError(b, s.Load(context.Background(), "fleet", nil, func(string, *snapshot.Snapshot, uint64) { loaded++ }))
-		b.ReportMetric(time.Since(start).Seconds(), "load-s")
-		start = time.Now()
-		_, err := s.Newer(context.Background(), "fleet", sources, func(string, *snapshot.Snapshot, uint64) { newer++ })
-		require.NoError(b, err)
-		b.ReportMetric(time.Since(start).Seconds(), "newer-s")
-		require.Equal(b, [2]int{n, n}, [2]int{loaded, newer})
+	for _, n := range fleetSizes() {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			server := startRedis(b)
+			s := server.open(b, state.Options{})
+			writeFleet(b, s, n)
+			used, err := server.MemoryUsage(context.Background(), "balance_exporter:snapshots:fleet").Result()
+			require.NoError(b, err)
+			for b.Loop() {
+				loadFleet(b, s, n)
+				start, newer := time.Now(), 0
+				for from := 0; from < n; from += 1000 {
+					var sources []state.Source
+					for i := from; i < from+1000; i++ {
+						sources = append(sources, state.Source{Key: key(i)})
+					}
+					_, err := s.Newer(context.Background(), "fleet", sources, func(string, *snapshot.Snapshot, uint64) { newer++ })
+					require.NoError(b, err)
+				}
+				b.ReportMetric(time.Since(start).Seconds(), "newer-s")
+				require.Equal(b, n, newer)
+			}
+			b.ReportMetric(float64(used)/float64(n), "B/source")
+		})
 	}
 }

@@ -3,10 +3,14 @@ package state_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"math"
 	"net"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -564,6 +568,40 @@ func TestRedisLeaseIsLost(t *testing.T) {
 				return err == nil && claims[0].Result == state.Granted
 			}, patience, 10*time.Millisecond)
 		})
+	}
+}
+
+// TestRedisTLS reaches a server by its own CA. A process reads SSL_CERT_FILE once, so each
+// case is a process.
+func TestRedisTLS(t *testing.T) {
+	example := httptest.NewUnstartedServer(nil)
+	example.StartTLS() // for its certificate, which is its own CA
+	example.Close()
+	dir := t.TempDir()
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+		return path
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(example.TLS.Certificates[0].PrivateKey)
+	require.NoError(t, err)
+	certificate := write("certificate.pem", "CERTIFICATE", example.Certificate().Raw)
+	key := write("key.pem", "PRIVATE KEY", der)
+	another := write("another.pem", "CERTIFICATE", nil)
+
+	_, port, err := net.SplitHostPort(servertest.Address(t))
+	require.NoError(t, err)
+	startRedis(t, "--tls-port", port, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+	for _, tt := range []struct{ host, ca, want string }{
+		{"127.0.0.1", certificate, "<nil>"},
+		{"127.0.0.1", another, "certificate signed by unknown authority"},
+		{"localhost", certificate, "certificate is valid for example.com, *.example.com, not localhost"},
+	} {
+		child := exec.CommandContext(t.Context(), os.Args[0])
+		child.Env = append(os.Environ(), readyURLEnv+"=rediss://"+tt.host+":"+port, "SSL_CERT_FILE="+tt.ca, "SSL_CERT_DIR="+dir+"/none")
+		out, err := child.CombinedOutput()
+		require.NoError(t, err)
+		require.Contains(t, string(out), tt.want)
 	}
 }
 

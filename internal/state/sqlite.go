@@ -51,14 +51,14 @@ func openSQLite(path string, opts Options) (Store, error) {
 		}
 	}
 	damaged := 0
-	records, err := s.quotaFile.query("SELECT id, key, value FROM records")
+	records, err := s.quotaFile.query("SELECT id, value FROM records")
 	for _, r := range records {
-		account, err := decodeQuota(r.id, r.value)
+		account, err := decodeQuota(r.name, r.value)
 		if err != nil {
 			damaged++
 			continue
 		}
-		s.quotas[r.id] = account
+		s.quotas[r.name] = account
 	}
 	_ = s.warnDamaged("some quota records cannot be read; their accounts start with their whole quota", s.quotaFile, damaged, err)
 	s.quotaFile.all = s.quotaRecords
@@ -116,7 +116,6 @@ func (s *sqliteStore) warnDamaged(msg string, f *file, damaged int, err error) e
 // Publish implements [Store].
 func (s *sqliteStore) Publish(_ context.Context, id string, outcomes []Outcome) ([]bool, error) {
 	start := time.Now()
-	var invalid error
 	records := make(map[name][]byte, len(outcomes))
 	for _, o := range outcomes {
 		switch {
@@ -124,17 +123,11 @@ func (s *sqliteStore) Publish(_ context.Context, id string, outcomes []Outcome) 
 		case o.Snapshot == nil:
 			records[name{id, o.Key}] = nil
 		default:
-			record, err := encodeSnapshot(id, o.Key, o.Snapshot)
-			if err != nil {
-				invalid = fmt.Errorf("source %s: %w", o.Key, err)
-				_ = level.Error(s.logger).Log("msg", "snapshot cannot be stored; after a restart it is fetched again", "err", invalid)
-				continue
-			}
-			records[name{id, o.Key}] = record
+			records[name{id, o.Key}] = encodeSnapshot(id, o.Key, o.Snapshot)
 		}
 	}
 	s.snapshotFile.add(records)
-	err := errors.Join(s.snapshotFile.flush(), invalid)
+	err := s.snapshotFile.flush()
 	s.observer.Operation(opPublish, time.Since(start), err)
 	return acceptAll(outcomes), ifClosed(err)
 }

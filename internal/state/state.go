@@ -33,10 +33,11 @@ type Store interface {
 	// processes returns one; a file that cannot be written is logged, reported to
 	// the [Observer], and written as soon as possible; the record in memory counts.
 	Update(ctx context.Context, id string, change func(record quota.Account, now time.Time) quota.Account) (quota.Account, error)
-	// Load calls fn for each stored snapshot of the account, without its Roster, and
-	// with its version: for those of keys, or for all if keys is nil. A record that
-	// cannot be read is left out and reported. fn may use the store. A store that ends
-	// with the process has no snapshots, because the process has them.
+	// Load calls fn for each stored snapshot of the account, or for those of the keys if
+	// they are not nil, without its Roster, and with its version. The memory that it
+	// needs does not grow with their number. While another process publishes, a source
+	// may come again, with the same or a higher version. A record that cannot be read is
+	// left out and reported. fn may use the store.
 	Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error
 	// Newer is Load for those of the sources of which another process has stored a
 	// newer snapshot. In a store of one process there are none. It reports whether the
@@ -50,7 +51,9 @@ type Store interface {
 	// Publish stores the outcomes of claimed fetches and releases their claims.
 	// It reports for each, in the same order, whether it was accepted: an
 	// outcome whose claim was lost is dropped. An accepted outcome survives
-	// the end of the process, with the same exception as Update.
+	// the end of the process, with the same exception as Update: an outcome that is
+	// lost would be fetched again. So Publish waits for the store, for some
+	// milliseconds, and concurrent calls share that time.
 	Publish(ctx context.Context, id string, outcomes []Outcome) ([]bool, error)
 	// Shared reports whether other processes may use the store at the same time.
 	Shared() bool

@@ -154,7 +154,16 @@ func (s *settings) open(env providers.Env) ([]providers.Source, error) {
 	}
 	sources := slices.Collect(providers.Sources(roster{a, s.list.subscribers}))
 	if s.file != nil {
-		sources = append(sources, newFileLister(a, *s.file))
+		file := *s.file
+		// The lister has the subscribers from now on. Here, a large file would stay in
+		// memory after it has changed.
+		s.file.names, s.file.warnings = nil, nil
+		if file.names == nil { // opened before
+			if err := file.load(context.Background(), s.list); err != nil {
+				return nil, err
+			}
+		}
+		sources = append(sources, newFileLister(a, file))
 	}
 	if customer := s.Subscribers.CustomerID; customer != "" {
 		sources = append(sources, &listing{account: a, customer: customer})

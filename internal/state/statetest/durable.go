@@ -3,21 +3,22 @@ package statetest
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 )
 
-// durable is a store in memory that has the snapshots of earlier users, as a file has.
+// durable is a store in memory that also stores snapshots, as a file does.
 type durable struct {
 	state.Store
-
 	mu        sync.Mutex
 	snapshots map[string]map[string]*snapshot.Snapshot // by account id and key
 }
 
-// NewDurable returns a store for tests of restarts without a disk.
+// NewDurable returns a store of one process that stores snapshots in memory: for tests of a
+// restart in a synctest bubble, where a file would be slow.
 func NewDurable() state.Store {
 	return &durable{Store: state.NewMemory(), snapshots: make(map[string]map[string]*snapshot.Snapshot)}
 }
@@ -27,13 +28,8 @@ func (d *durable) Load(_ context.Context, id string, keys []string, fn func(key 
 	d.mu.Lock()
 	snapshots := maps.Clone(d.snapshots[id]) // fn may use the store
 	d.mu.Unlock()
-	if keys == nil {
-		for key, s := range snapshots {
-			fn(key, s, 0)
-		}
-	}
-	for _, key := range keys {
-		if s := snapshots[key]; s != nil {
+	for key, s := range snapshots {
+		if keys == nil || slices.Contains(keys, key) {
 			fn(key, s, 0)
 		}
 	}
