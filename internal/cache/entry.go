@@ -54,7 +54,7 @@ func (e *entry) snapshot() *snapshot.Snapshot {
 	if s := e.part().whole[e]; s != nil {
 		return s
 	}
-	return e.unpacked(&e.part().pack)
+	return e.list.unpack(&e.part().pack, e.row, e.packed)
 }
 
 // unnamed is snapshot without Reading.Subscriber, unless that differs from the name of
@@ -67,14 +67,14 @@ func (e *entry) unnamed() *snapshot.Snapshot {
 	return p.pack.unpack(e.packed, e.list.queue.interval)
 }
 
-// unpacked is snapshot for an entry that is packed.
-func (e *entry) unpacked(p *packer) *snapshot.Snapshot {
-	if e.packed == "" {
+// unpack returns the packed snapshot of a source of l.
+func (l *list) unpack(p *packer, row uint32, x packed) *snapshot.Snapshot {
+	if x == "" {
 		return untried
 	}
-	s := p.unpack(e.packed, e.list.queue.interval)
+	s := p.unpack(x, l.queue.interval)
 	if s.Reading.Subscriber == "" && len(s.Reading.SubscriberBalances) > 0 {
-		s.Reading.Subscriber = e.name()
+		s.Reading.Subscriber = l.roster.Source(int(row)).Describe().Name
 	}
 	return s
 }

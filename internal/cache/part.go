@@ -211,28 +211,31 @@ func (p *part) group(a *account, i int) *snapshot.Group {
 	return s.group
 }
 
-// fleetOf returns the snapshots of a shard as they are now. They are unpacked each time
-// that somebody goes through them, because nearly always nobody does.
+// fleetOf returns the snapshots of a shard as they are now. They are unpacked when the
+// group is rendered.
 func (p *part) fleetOf(s *shard) iter.Seq[*snapshot.Snapshot] {
-	var entries []entry // copies
-	var whole map[int]*snapshot.Snapshot
+	type shown struct {
+		list   *list
+		packed packed
+		row    uint32
+	}
+	var all []shown
+	whole := map[int]*snapshot.Snapshot{}
 	for e := range s.each() {
-		if p.Series != providers.SeriesLow || e.low {
-			if w := p.whole[e]; w != nil {
-				if whole == nil {
-					whole = map[int]*snapshot.Snapshot{}
-				}
-				whole[len(entries)] = w
-			}
-			entries = append(entries, entry{list: e.list, packed: e.packed, row: e.row})
+		if p.Series == providers.SeriesLow && !e.low {
+			continue
 		}
+		if w := p.whole[e]; w != nil {
+			whole[len(all)] = w
+		}
+		all = append(all, shown{e.list, e.packed, e.row})
 	}
 	pack := p.pack
 	return func(yield func(*snapshot.Snapshot) bool) {
-		for i := range entries {
+		for i, x := range all {
 			shot := whole[i]
 			if shot == nil {
-				shot = entries[i].unpacked(&pack)
+				shot = x.list.unpack(&pack, x.row, x.packed)
 			}
 			if !yield(shot) {
 				return
