@@ -114,11 +114,15 @@ func (a *account) read(before *account) {
 		e := a.index.get(key)
 		again := e != nil && number > 0 && number <= e.version
 		if e != nil && !e.list.lists && !again {
-			source := e.source()
-			d := source.Describe()
-			if _, err := a.restore(d, s); err == nil {
-				a.show(e, mend(s, time.Now(), d.Interval), number, source)
+			n := e.requests
+			if len(s.Reading.Kept) > 0 {
+				source := e.source()
+				if _, err := a.restore(source.Describe(), s); err != nil {
+					return
+				}
+				n = requests(source.Describe())
 			}
+			a.show(e, mend(s, time.Now(), e.list.queue.interval), number, n)
 		}
 	})
 }
@@ -167,7 +171,7 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 	if s, ok := stored[d.Key]; ok {
 		listed, err := a.restore(d, s.Snapshot)
 		if err == nil {
-			a.show(e, mend(s.Snapshot, time.Now(), d.Interval), s.number, source)
+			a.show(e, mend(s.Snapshot, time.Now(), d.Interval), s.number, requests(source.Describe()))
 		}
 		if listed != nil {
 			roster = listed
@@ -210,15 +214,15 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) (provid
 	return roster, nil
 }
 
-// show makes s the snapshot of e; source is that of e as it is after s.
-func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, source providers.Source) {
+// show makes s the snapshot of e; n is how many requests the next fetch sends.
+func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, n uint16) {
 	p := e.part()
 	p.replace(e, s, time.Now())
 	p.note(s)
 	p.remember(e, s)
 	e.version = version
 	e.due = a.cache.now() + time.Until(s.DueAt)
-	q, n := e.list.queue, requests(source.Describe())
+	q := e.list.queue
 	q.reorder(e)
 	q.requests += int(n) - int(e.requests)
 	e.requests = n

@@ -119,6 +119,6 @@ func (a *account) takeOver(key string, s *snapshot.Snapshot, version uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !e.inFlight && !e.gone {
-		a.show(e, mend(s, time.Now(), d.Interval), version, source)
+		a.show(e, mend(s, time.Now(), d.Interval), version, requests(source.Describe()))
 	}
 }

@@ -368,7 +368,7 @@ func (a *account) install(f *flight, s *snapshot.Snapshot, version uint64, roste
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !f.gone {
-		a.show(f.entry, s, version, f.source)
+		a.show(f.entry, s, version, requests(f.source.Describe()))
 		f.due = max(f.due, a.cache.now()+untilNextScrape) // whatever DueAt is: no loop
 	}
 	a.land(f.entry)

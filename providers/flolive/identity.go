@@ -31,6 +31,7 @@ const (
 	maxValue = 64  // bytes; an ICCID, the longest, has 20 digits
 	maxName  = 256 // bytes, as of every label
 	maxID    = 200 // bytes; a UUID has 36
+	hashSize = 8   // bytes of the hash in a key
 )
 
 // identifier is one of the identifiers of a subscriber.
@@ -112,6 +113,11 @@ func checkID(id string) string {
 // which nothing can be recognised. A subscriber of a listing has another key than the
 // same subscriber of the configuration, because the two come and go independently.
 func (id identity) key() string {
+	hash := id.hash()
+	return hex.EncodeToString(hash[:])
+}
+
+func (id identity) hash() [hashSize]byte {
 	text := append(make([]byte, 0, 160), id.kind.String()...)
 	if id.found {
 		text = append(text, "\x00found"...)
@@ -126,7 +132,7 @@ func (id identity) key() string {
 		text = append(append(text, 0), balance...)
 	}
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	return [hashSize]byte(sum[:])
 }
 
 // label returns the label `subscriber`.

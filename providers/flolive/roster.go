@@ -3,6 +3,7 @@ package flolive
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"hash/maphash"
 	"slices"
 	"sync/atomic"
@@ -14,13 +15,16 @@ import (
 // foundBit of the first byte of a record stands for found, the others for the kind.
 const foundBit = 0x80
 
-// record appends id to b in the form of a roster: a byte for the kind, and then the
-// compact texts of the identifier, the name and the balance ids.
+// record appends id to b in the form of a roster: a byte for the kind, the hash of the key,
+// which is asked for often, and the compact texts of the identifier, the name and the
+// balance ids.
 func (id identity) record(b []byte) []byte {
 	b = append(b, byte(id.kind))
 	if id.found {
 		b[len(b)-1] |= foundBit
 	}
+	hash := id.hash()
+	b = append(b, hash[:]...)
 	b = kit.AppendText(b, id.value)
 	b = kit.AppendText(b, id.name)
 	for _, balance := range id.ids {
@@ -32,7 +36,7 @@ func (id identity) record(b []byte) []byte {
 // identityOf returns the identity in a record.
 func identityOf(record []byte) identity {
 	id := identity{kind: kind(record[0] &^ foundBit), found: record[0]&foundBit != 0}
-	id.value, record, _ = kit.CutText(record[1:])
+	id.value, record, _ = kit.CutText(record[1+hashSize:])
 	id.name, record, _ = kit.CutText(record)
 	for len(record) > 0 {
 		var balance string
@@ -44,7 +48,7 @@ func identityOf(record []byte) identity {
 
 // parts returns the compact texts of the identifier and the name in a record.
 func parts(record []byte) (value, name []byte) {
-	value, rest, _ := kit.SplitText(record[1:])
+	value, rest, _ := kit.SplitText(record[1+hashSize:])
 	name, _, _ = kit.SplitText(rest)
 	return value, name
 }
@@ -62,11 +66,13 @@ type roster struct {
 func (r roster) Len() int { return r.subscribers.Len() }
 
 // Key implements [providers.Roster].
-func (r roster) Key(i int) string { return identityOf(r.subscribers.At(i)).key() }
+func (r roster) Key(i int) string {
+	return hex.EncodeToString(r.subscribers.At(i)[1 : 1+hashSize])
+}
 
 // Source implements [providers.Roster].
 func (r roster) Source(i int) providers.Source {
-	return &subscriber{account: r.account, identity: identityOf(r.subscribers.At(i))}
+	return &subscriber{account: r.account, identity: identityOf(r.subscribers.At(i)), sourceKey: r.Key(i)}
 }
 
 // names are subscribers whose names and identifiers are unique, and where each one is

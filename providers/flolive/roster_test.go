@@ -20,19 +20,19 @@ func TestRecordsOfIdentities(t *testing.T) {
 		id   identity
 		size int // bytes
 	}{
-		"a card":            {identity{kind: iccid, value: "89445012345678901234", name: "truck-12", ids: []string{id}}, 38},
-		"found":             {identity{kind: iccid, value: "8944501234567890123", found: true}, 13},
-		"a telephone":       {identity{kind: msisdn, value: "+447700900123"}, 16},
-		"a hexadecimal one": {identity{kind: imei, value: "89AB", name: "0"}, 8},
-		"many balances":     {identity{kind: imsi, value: "1", ids: []string{id, "b", strings.ToUpper(id), "2"}}, 63},
-		"long texts":        {identity{kind: imsi, value: strings.Repeat("1", maxValue), name: strings.Repeat("n", maxName), ids: []string{strings.Repeat("i", maxID)}}, 1 + 34 + 258 + 202},
+		"a card":            {identity{kind: iccid, value: "89445012345678901234", name: "truck-12", ids: []string{id}}, 46},
+		"found":             {identity{kind: iccid, value: "8944501234567890123", found: true}, 21},
+		"a telephone":       {identity{kind: msisdn, value: "+447700900123"}, 24},
+		"a hexadecimal one": {identity{kind: imei, value: "89AB", name: "0"}, 16},
+		"many balances":     {identity{kind: imsi, value: "1", ids: []string{id, "b", strings.ToUpper(id), "2"}}, 71},
+		"long texts":        {identity{kind: imsi, value: strings.Repeat("1", maxValue), name: strings.Repeat("n", maxName), ids: []string{strings.Repeat("i", maxID)}}, 9 + 34 + 258 + 202},
 	} {
 		t.Run(name, func(t *testing.T) {
 			record := tt.id.record(nil)
 			require.Len(t, record, tt.size)
 			require.Equal(t, tt.id, identityOf(record))
 			value, name := parts(record)
-			require.Equal(t, record[1:1+len(value)+len(name)], append(value, name...))
+			require.Equal(t, record[1+hashSize:1+hashSize+len(value)+len(name)], append(value, name...))
 		})
 	}
 }

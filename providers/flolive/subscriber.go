@@ -16,7 +16,8 @@ const maxBalances = 1000
 type subscriber struct {
 	account *account
 	identity
-	offers *offers // nil until they are read
+	sourceKey string  // of identity
+	offers    *offers // nil until they are read
 }
 
 // Describe implements [providers.Source]. Fetch sends one request for each balance
@@ -27,7 +28,7 @@ func (s *subscriber) Describe() providers.Description {
 		requests = len(s.offers.ids)
 	}
 	return providers.Description{
-		Key: s.key(), Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
+		Key: s.sourceKey, Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
 		Requests: max(1, requests) * s.account.balances.requests(), Restore: s.restore,
 	}
 }
