@@ -166,7 +166,7 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 		return
 	}
 	a.index = a.index.roomFor(1)
-	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, lists: d.Lists}, 0, wanted, d)
+	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, lists: d.Lists, one: d}, 0, wanted, d)
 	roster := d.Known
 	if s, ok := stored[d.Key]; ok {
 		listed, err := a.restore(d, s.Snapshot)

@@ -16,6 +16,16 @@ type list struct {
 	roster providers.Roster
 	lister *entry // the source that listed it; nil for a source from the start
 	lists  bool   // the source lists others
+	// one describes a source from the start, which may be in use and then must not be
+	// asked.
+	one providers.Description
+}
+
+func (l *list) name(row uint32) string {
+	if l.lister == nil {
+		return l.one.Name
+	}
+	return l.roster.Source(int(row)).Describe().Name
 }
 
 // entry is one source and its newest snapshot. A fleet has millions: an entry takes 64
@@ -43,11 +53,16 @@ func (e *entry) queued() bool { return e.place > 0 }
 
 func (e *entry) part() *part { return e.list.part }
 
-func (e *entry) key() string { return e.list.roster.Key(int(e.row)) }
+func (e *entry) key() string {
+	if e.list.lister == nil {
+		return e.list.one.Key
+	}
+	return e.list.roster.Key(int(e.row))
+}
 
 func (e *entry) source() providers.Source { return e.list.roster.Source(int(e.row)) }
 
-func (e *entry) name() string { return e.source().Describe().Name }
+func (e *entry) name() string { return e.list.name(e.row) }
 
 // snapshot returns what is known of the source.
 func (e *entry) snapshot() *snapshot.Snapshot {
@@ -74,7 +89,7 @@ func (l *list) unpack(p *packer, row uint32, x packed) *snapshot.Snapshot {
 	}
 	s := p.unpack(x, l.queue.interval)
 	if s.Reading.Subscriber == "" && len(s.Reading.SubscriberBalances) > 0 {
-		s.Reading.Subscriber = l.roster.Source(int(row)).Describe().Name
+		s.Reading.Subscriber = l.name(row)
 	}
 	return s
 }

@@ -32,7 +32,7 @@ func TestTallyIsThatOfAWalk(t *testing.T) {
 	}, now)
 	var all []*entry
 	grow := func(n int) {
-		l := &list{part: p, queue: p.queueOf(time.Minute)}
+		l := &list{part: p, queue: p.queueOf(time.Minute), lister: &entry{}}
 		var sources providers.List
 		for i := range n {
 			sources = append(sources, named{name: fmt.Sprint("s", len(all))})

@@ -246,7 +246,7 @@ func TestAnswersInGzip(t *testing.T) {
 
 // A connection that breaks after any number of bytes costs one failure and no value,
 // and the next try works. If it breaks before the first byte, a GET and the request for a
-// token are repeated, because the connection had been used before, and nothing fails.
+// token are repeated if the connection had been used before, and nothing fails.
 func TestResetAtEachByte(t *testing.T) {
 	t.Parallel()
 	for name, e := range endpoints() {
@@ -297,6 +297,9 @@ func testResets(t *testing.T, e endpoint) {
 			// once.
 			require.LessOrEqual(t, broken, 2*failed, "after %d bytes: %v", n, got)
 		} else {
+			if n == 0 && broken == failed+1 {
+				failed++ // another source had the connection that was used before
+			}
 			require.Equal(t, failed, broken, "after %d bytes: %v\n%s", n, got, w.failures())
 		}
 		for reason := range got {
