@@ -59,20 +59,18 @@ func (l *numberList) Fetch(context.Context) (providers.Reading, error) {
 }
 
 // BenchmarkFleet reports what a fleet takes: the time of the start, of an answer and of a
-// scrape, the longest wait for the account while its list changes, and memory. 10 000 000
-// run only if BALANCE_EXPORTER_FLEET says so, with 4 GB.
+// scrape, the longest wait for the account while its list changes, and memory: of 100 000
+// subscribers, or of as many as BALANCE_EXPORTER_FLEET says. 10 000 000 need 4 GB.
 func BenchmarkFleet(b *testing.B) {
-	sizes := []int{100_000, 1_000_000}
+	n := 100_000
 	if size, err := strconv.Atoi(os.Getenv("BALANCE_EXPORTER_FLEET")); err == nil {
-		sizes = []int{size}
+		n = size
 	}
-	for _, n := range sizes {
-		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			for b.Loop() {
-				benchmarkFleet(b, n)
-			}
-		})
-	}
+	b.Run(strconv.Itoa(n), func(b *testing.B) {
+		for b.Loop() {
+			benchmarkFleet(b, n)
+		}
+	})
 }
 
 func benchmarkFleet(b *testing.B, n int) {
