@@ -83,7 +83,7 @@ func (s weekly) Fetch(ctx context.Context) (providers.Reading, error) {
 
 // TestWeekOfAFleet reads a fleet for a simulated week through the quota, which lets it ask
 // each subscriber once in two days although every 15 minutes are configured: the quota
-// holds, nobody waits more than 1.2 times as long, and memory is bounded.
+// holds, no subscriber waits more than 1.2 times as long, and memory is bounded.
 //
 // The fleet has 5 000 subscribers; 200 000 if BALANCE_EXPORTER_SLOW is set, and as many as
 // BALANCE_EXPORTER_FLEET says.
@@ -124,7 +124,7 @@ func TestWeekOfAFleet(t *testing.T) {
 		t.Logf("%d subscribers: %d requests, the longest wait of one was %v, %d bytes of heap for each", n, w.total, w.longest, used)
 		require.Zero(t, w.excess, "requests beyond the quota")
 		require.GreaterOrEqual(t, w.total, n*7*24/48*95/100, "the quota is used")
-		require.NotContains(t, w.read, uint32(0), "nobody is left out")
+		require.NotContains(t, w.read, uint32(0), "no subscriber is left out")
 		require.LessOrEqual(t, w.longest, pass*12/10)
 		if n >= 100_000 {
 			require.LessOrEqual(t, used, 200)
