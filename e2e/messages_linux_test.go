@@ -70,9 +70,9 @@ func TestMistakes(t *testing.T) {
 			cmd := exec.Command(forAnyUser(t, dir), c.args...)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), c.env)
 			if os.Getuid() == 0 { // root may read everything
-				const nobody = 65534
-				require.NoError(t, os.Chown(filepath.Join(dir, "balance_exporter.yml"), nobody, nobody))
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+				const unprivileged = 65534
+				require.NoError(t, os.Chown(filepath.Join(dir, "balance_exporter.yml"), unprivileged, unprivileged))
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: unprivileged, Gid: unprivileged}}
 			}
 			out, err := cmd.CombinedOutput()
 			got := strings.ReplaceAll(string(out), dir, "DIR")

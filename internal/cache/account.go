@@ -113,7 +113,7 @@ func (a *account) read(before *account) {
 	a.load(before, nil, func(key string, s *snapshot.Snapshot, number uint64) {
 		e := a.index.get(key)
 		again := e != nil && number > 0 && number <= e.version
-		if e != nil && !e.list.lists && !again {
+		if e != nil && !e.list.one.Lists && !again {
 			n := e.requests
 			if len(s.Reading.Kept) > 0 {
 				source := e.source()
@@ -166,7 +166,7 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 		return
 	}
 	a.index = a.index.roomFor(1)
-	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, lists: d.Lists, one: d}, 0, wanted, d)
+	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, one: d}, 0, wanted, d)
 	roster := d.Known
 	if s, ok := stored[d.Key]; ok {
 		listed, err := a.restore(d, s.Snapshot)
@@ -184,7 +184,7 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 
 // add brings in source row of l. wanted is how many will come, this one included.
 func (a *account) add(l *list, row, wanted int, d providers.Description) *entry {
-	e := l.part.entry(l.lists, wanted)
+	e := l.part.entry(l.one.Lists, wanted)
 	a.seq++
 	*e = entry{
 		list: l, row: uint32(row), shard: e.shard, seq: a.seq, requests: requests(d), due: a.cache.now(), //nolint:gosec // an index

@@ -15,7 +15,6 @@ type list struct {
 	queue  *queue
 	roster providers.Roster
 	lister *entry // the source that listed it; nil for a source from the start
-	lists  bool   // the source lists others
 	// one describes a source from the start, which may be in use and then must not be
 	// asked.
 	one providers.Description
@@ -29,7 +28,7 @@ func (l *list) name(row uint32) string {
 }
 
 // entry is one source and its newest snapshot. A fleet has millions: an entry takes 64
-// bytes, and its packed snapshot about 48.
+// bytes, and its packed snapshot about 32.
 type entry struct {
 	list    *list
 	packed  packed

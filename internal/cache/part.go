@@ -86,7 +86,7 @@ func (p *part) entry(lists bool, wanted int) *entry {
 // insert brings e in: what it serves counts from now on.
 func (p *part) insert(e *entry) {
 	e.list.queue.requests += int(e.requests)
-	if e.list.lists {
+	if e.list.one.Lists {
 		p.listers = append(p.listers, e)
 		return
 	}
@@ -98,7 +98,7 @@ func (p *part) insert(e *entry) {
 // takeOut is the opposite of insert.
 func (p *part) takeOut(e *entry) {
 	e.list.queue.requests -= int(e.requests)
-	if e.list.lists {
+	if e.list.one.Lists {
 		p.listers = slices.DeleteFunc(p.listers, func(l *entry) bool { return l == e })
 		return
 	}
@@ -109,7 +109,7 @@ func (p *part) takeOut(e *entry) {
 
 // release frees an entry that is out and not in flight.
 func (p *part) release(e *entry) {
-	lists := e.list.lists
+	lists := e.list.one.Lists
 	p.pack.forget(e.packed)
 	delete(p.whole, e)
 	*e = entry{shard: e.shard}

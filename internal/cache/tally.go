@@ -90,7 +90,7 @@ func (p *part) add(e *entry, s *snapshot.Snapshot, n int) {
 
 // replace makes next the snapshot of e.
 func (p *part) replace(e *entry, next *snapshot.Snapshot, now time.Time) {
-	if e.list.lists {
+	if e.list.one.Lists {
 		e.set(next)
 		return
 	}

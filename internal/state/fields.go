@@ -2,9 +2,10 @@ package state
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"math"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // fields writes the fields of a record to data, or reads them from it. Each method
@@ -126,36 +127,20 @@ func text[T ~string | ~[]byte](f *fields, s *T) {
 // uuid is a text that takes less if it is a UUID in its usual form.
 func (f *fields) uuid(s *string) {
 	isUUID := false
-	var packed [16]byte
+	var id uuid.UUID
 	if !f.reading {
-		packed, isUUID = packUUID(*s)
+		parsed, err := uuid.Parse(*s)
+		id, isUUID = parsed, err == nil && parsed.String() == *s
 	}
 	f.bool(&isUUID)
 	switch {
 	case !isUUID:
 		text(f, s)
 	case f.reading:
-		*s = formatUUID([16]byte(f.take(16)))
+		*s = uuid.UUID(f.take(len(id))).String()
 	default:
-		f.data = append(f.data, packed[:]...)
+		f.data = append(f.data, id[:]...)
 	}
-}
-
-// packUUID returns the bytes of a UUID, and whether s is one as formatUUID writes it.
-func packUUID(s string) (packed [16]byte, ok bool) {
-	if len(s) != 36 {
-		return packed, false
-	}
-	_, err := hex.Decode(packed[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:]))
-	return packed, err == nil && formatUUID(packed) == s
-}
-
-func formatUUID(packed [16]byte) string {
-	text := []byte("00000000-0000-0000-0000-000000000000")
-	for _, part := range [][3]int{{0, 0, 4}, {9, 4, 6}, {14, 6, 8}, {19, 8, 10}, {24, 10, 16}} {
-		hex.Encode(text[part[0]:], packed[part[1]:part[2]])
-	}
-	return string(text)
 }
 
 // list is the number of the elements and each of them.
