@@ -238,6 +238,8 @@ type Roster interface {
 	Len() int
 	// Key returns the Key of source i, 0 to Len-1.
 	Key(i int) string
+	// Name returns the Name of source i.
+	Name(i int) string
 	// Source returns source i without anything that Restore would tell it.
 	Source(i int) Source
 }
@@ -261,6 +263,9 @@ func (l List) Len() int { return len(l) }
 
 // Key implements [Roster].
 func (l List) Key(i int) string { return l[i].Describe().Key }
+
+// Name implements [Roster].
+func (l List) Name(i int) string { return l[i].Describe().Name }
 
 // Source implements [Roster].
 func (l List) Source(i int) Source { return l[i] }

@@ -122,9 +122,14 @@ func (a *account) read(before *account) {
 				}
 				n = requests(source.Describe())
 			}
-			a.show(e, mend(s, time.Now(), e.list.queue.interval), number, n)
+			a.put(e, mend(s, time.Now(), e.list.queue.interval), number, n)
 		}
 	})
+	for _, p := range a.parts {
+		for _, q := range p.queues {
+			q.order()
+		}
+	}
 }
 
 // version is a snapshot with its version in the store.
@@ -216,15 +221,19 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) (provid
 
 // show makes s the snapshot of e; n is how many requests the next fetch sends.
 func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, n uint16) {
+	a.put(e, s, version, n)
+	e.list.queue.reorder(e)
+}
+
+// put is show without the order of the queue, which costs most for many entries.
+func (a *account) put(e *entry, s *snapshot.Snapshot, version uint64, n uint16) {
 	p := e.part()
 	p.replace(e, s, time.Now())
 	p.note(s)
 	p.remember(e, s)
 	e.version = version
 	e.due = a.cache.now() + time.Until(s.DueAt)
-	q := e.list.queue
-	q.reorder(e)
-	q.requests += int(n) - int(e.requests)
+	e.list.queue.requests += int(n) - int(e.requests)
 	e.requests = n
 	if s.Reading.Billing != "" {
 		a.billing = s.Reading.Billing
@@ -234,23 +243,28 @@ func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, n uint16)
 // mend corrects the times of a snapshot from before the clock was set back. After a
 // success, the interval that is configured now counts.
 func mend(s *snapshot.Snapshot, now time.Time, interval time.Duration) *snapshot.Snapshot {
-	mended := *s
-	if mended.FetchedAt.After(now) {
-		mended.FetchedAt = now
+	fetched, tried, due := s.FetchedAt, s.TriedAt, s.DueAt
+	if fetched.After(now) {
+		fetched = now
 	}
-	if mended.TriedAt.After(now) {
-		mended.TriedAt = now
+	if tried.After(now) {
+		tried = now
 	}
 	longest := max(interval, s.Reading.AskAfter)
-	if mended.Failure == nil && !mended.FetchedAt.IsZero() {
-		mended.DueAt = mended.FetchedAt.Add(longest)
+	if s.Failure == nil && !fetched.IsZero() {
+		due = fetched.Add(longest)
 	}
-	if mended.Failure != nil {
+	if s.Failure != nil {
 		longest = quota.MaxBlock // no back-off is longer, though an interval may be
 	}
-	if latest := now.Add(longest); mended.DueAt.After(latest) {
-		mended.DueAt = latest
+	if latest := now.Add(longest); due.After(latest) {
+		due = latest
 	}
+	if fetched.Equal(s.FetchedAt) && tried.Equal(s.TriedAt) && due.Equal(s.DueAt) {
+		return s
+	}
+	mended := *s
+	mended.FetchedAt, mended.TriedAt, mended.DueAt = fetched, tried, due
 	return &mended
 }
 
@@ -328,16 +342,10 @@ func (a *account) setRoster(lister *entry, roster providers.Roster) {
 	defer a.listing.Unlock()
 	before := a.listed[lister]
 	delete(a.listed, lister)
-	described := make([]providers.Description, 0, portion)
-	size := roster.Len()
-	for from := 0; from < size; from += portion {
-		if a.ctx.Err() != nil {
-			return // nothing is served any more
-		}
-		described = described[:0]
-		for row := from; row < min(from+portion, size); row++ {
-			described = append(described, roster.Source(row).Describe())
-		}
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	from, size := 0, roster.Len()
+	for described := range describe(ctx, roster) {
 		p := a.part(described[0].Kind)
 		if p == nil {
 			break
@@ -349,15 +357,46 @@ func (a *account) setRoster(lister *entry, roster providers.Roster) {
 		if l == nil {
 			l = &list{part: p, queue: p.queueOf(described[0].Interval), roster: roster, lister: lister}
 			a.listed[lister] = l
+			if a.index.used < size { // most are new
+				l.queue.grow(size)
+			}
 		}
-		for i, d := range described {
-			a.list(l, from+i, size-from-i, d)
+		for _, d := range described {
+			a.list(l, from, size-from, d)
+			from++
 		}
 		a.mu.Unlock()
+	}
+	if a.ctx.Err() != nil {
+		return // nothing is served any more
 	}
 	if before != nil {
 		a.sweep(before)
 	}
+}
+
+// describe describes the sources of a roster, a portion at a time. The next portion is
+// made while one is used, which is valid until the next one is taken.
+func describe(ctx context.Context, roster providers.Roster) <-chan []providers.Description {
+	portions := make(chan []providers.Description)
+	go func() {
+		defer close(portions)
+		var filled, other []providers.Description
+		size := roster.Len()
+		for row := range size {
+			filled = append(filled, roster.Source(row).Describe())
+			if len(filled) < portion && row+1 < size {
+				continue
+			}
+			select {
+			case portions <- filled:
+				filled, other = other[:0], filled
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return portions
 }
 
 // list brings in source row of l, or lets it stay. One that another source lists, too, is

@@ -24,7 +24,7 @@ func (l *list) name(row uint32) string {
 	if l.lister == nil {
 		return l.one.Name
 	}
-	return l.roster.Source(int(row)).Describe().Name
+	return l.roster.Name(int(row))
 }
 
 // entry is one source and its newest snapshot. A fleet has millions: an entry takes 64

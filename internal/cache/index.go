@@ -10,7 +10,7 @@ import (
 type index struct {
 	seed  maphash.Seed
 	slots []*entry // a power of two of them; nil is free
-	tags  []uint8  // a part of the hash of each entry's key: most others differ
+	tags  []uint8  // a part of the hash of each entry's key, or 0 if the slot is free: a search looks here first
 	used  int      // slots that are not free
 }
 
@@ -41,10 +41,13 @@ func (x *index) all() iter.Seq[*entry] {
 func (x *index) at(key string) (slot int, tag uint8, e *entry) {
 	hash := maphash.String(x.seed, key)
 	mask := uint64(len(x.slots)) - 1
-	tag = uint8(hash >> 56) //nolint:gosec // a part
+	tag = uint8(hash>>57) | 0x80 //nolint:gosec // a part
 	for i := hash & mask; ; i = (i + 1) & mask {
+		if x.tags[i] != 0 && x.tags[i] != tag {
+			continue
+		}
 		e := x.slots[i]
-		if e == nil || e != removed && x.tags[i] == tag && e.key() == key {
+		if e == nil || e != removed && e.key() == key {
 			return int(i), tag, e //nolint:gosec // an index
 		}
 	}

@@ -27,13 +27,16 @@ type numbers struct{ first, count int }
 
 func (r numbers) Len() int                      { return r.count }
 func (r numbers) Key(i int) string              { return fmt.Sprintf("%016x", r.first+i) }
+func (r numbers) Name(i int) string             { return number(r.first + i).name() }
 func (r numbers) Source(i int) providers.Source { return number(r.first + i) }
 
 type number int
 
+func (n number) name() string { return fmt.Sprintf("truck-%08d", int(n)) }
+
 func (n number) Describe() providers.Description {
 	return providers.Description{
-		Key: fmt.Sprintf("%016x", int(n)), Name: fmt.Sprintf("truck-%08d", int(n)),
+		Key: fmt.Sprintf("%016x", int(n)), Name: n.name(),
 		Kind: providers.KindSubscribers, Interval: 15 * time.Minute, Requests: 1,
 	}
 }
@@ -42,7 +45,7 @@ func (n number) Fetch(context.Context) (providers.Reading, error) {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[:], uint64(n)*0x9e3779b97f4a7c15) //nolint:gosec // mixes bits
 	return providers.Reading{
-		Subscriber:         n.Describe().Name,
+		Subscriber:         n.name(),
 		SubscriberBalances: []providers.SubscriberBalance{{ID: id.String(), Currency: "USD", Value: float64(n%10_000) / 100}},
 	}, nil
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"container/heap"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,9 @@ type queue struct {
 }
 
 func (q *queue) push(e *entry) { heap.Push(&q.items, e) }
+
+// grow makes room for n more entries.
+func (q *queue) grow(n int) { q.items = slices.Grow(q.items, n) }
 
 func (q *queue) pop() *entry {
 	e, _ := heap.Pop(&q.items).(*entry)
@@ -35,6 +39,9 @@ func (q *queue) reorder(e *entry) {
 		heap.Fix(&q.items, int(e.place)-1)
 	}
 }
+
+// order takes over the due times that entries have got.
+func (q *queue) order() { heap.Init(&q.items) }
 
 // head returns the entry that is due first; nil if the queue is empty.
 func (q *queue) head() *entry {

@@ -10,6 +10,7 @@ import (
 // taken away again leaves nothing, in whatever order. The zero value is 0.
 type sum struct {
 	digits map[int]*big.Int // by power of ten; none of them 0
+	terms  [3]big.Int       // room for a number that is added
 }
 
 // add adds v n times.
@@ -32,7 +33,8 @@ func (s *sum) add(v float64, n int64) {
 		d = new(big.Int)
 		s.digits[power] = d
 	}
-	d.Add(d, new(big.Int).Mul(big.NewInt(number), big.NewInt(n)))
+	terms := &s.terms
+	d.Add(d, terms[2].Mul(terms[0].SetInt64(number), terms[1].SetInt64(n)))
 	if d.Sign() == 0 {
 		delete(s.digits, power)
 	}

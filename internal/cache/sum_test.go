@@ -37,7 +37,7 @@ func TestSumDoesNotDrift(t *testing.T) {
 	for _, v := range values {
 		fresh.add(v, 1)
 	}
-	require.Equal(t, fresh, kept)
+	require.Equal(t, fresh.digits, kept.digits)
 	require.Equal(t, fresh.value(), kept.value()) //nolint:testifylint // to the last bit
 	for _, v := range values {
 		kept.add(v, -1)

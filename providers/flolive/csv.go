@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"time"
@@ -30,6 +30,9 @@ const (
 	settled = 2 * time.Second
 )
 
+// fileSeed is that of the hashes of files.
+var fileSeed = maphash.MakeSeed()
+
 // subscriberFile is a file of subscribers, in CSV with a header line, as it was
 // when last read.
 type subscriberFile struct {
@@ -37,7 +40,7 @@ type subscriberFile struct {
 	keepNames bool // for a listing, over which the file has precedence
 
 	info     os.FileInfo
-	sum      string   // SHA-256 of the content
+	sum      uint64   // a hash of the content
 	names    *names   // with the numbers of their lines
 	warnings []string // about lines that are skipped
 }
@@ -65,11 +68,12 @@ func (f *subscriberFile) load(ctx context.Context, listed *names) error {
 	if next.info.Size() > maxFileSize {
 		return fmt.Errorf("%s is larger than %d GiB; split it over several accounts", f.path, maxFileSize>>30)
 	}
-	hash := sha256.New()
-	if err := next.parse(ctx, io.TeeReader(io.LimitReader(opened, maxFileSize), hash), listed); err != nil {
+	var hash maphash.Hash
+	hash.SetSeed(fileSeed)
+	if err := next.parse(ctx, io.TeeReader(io.LimitReader(opened, maxFileSize), &hash), next.info.Size(), listed); err != nil {
 		return err
 	}
-	next.sum = string(hash.Sum(nil))
+	next.sum = hash.Sum64()
 	if !next.keepNames {
 		next.names = &names{subscribers: next.names.subscribers}
 	}
@@ -82,56 +86,108 @@ func (f *subscriberFile) unchanged(info os.FileInfo) bool {
 	return os.SameFile(f.info, info) && f.info.Size() == info.Size() && f.info.ModTime().Equal(info.ModTime())
 }
 
-// parse reads the lines of the file. A line that cannot be used is skipped, unless
-// there is no other.
-func (f *subscriberFile) parse(ctx context.Context, r io.Reader, listed *names) error {
+// parse reads the lines of the file, whose size is in bytes. A line that cannot be used
+// is skipped, unless there is no other.
+func (f *subscriberFile) parse(ctx context.Context, r io.Reader, size int64, listed *names) error {
 	f.names = newNames()
-	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, maxLine), maxLine)
-	var line csvLine
+	portions := make(chan *portion)
+	var unread error // the rest of the file
+	go func() {
+		unread = f.read(ctx, r, portions)
+		close(portions)
+	}()
 	var record []byte
 	var first error // about a line
-	number, skipped := 0, 0
-	for ctx.Err() == nil && lines.Scan() {
-		number++
-		text := bytes.TrimSpace(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff")))
-		if number == 1 {
-			if err := line.readHeader(text); err != nil {
-				return fmt.Errorf("%s:1: %w", f.path, err)
+	skipped := 0
+	for p := range portions {
+		f.names.expected = int(float64(f.names.subscribers.Len()+len(p.lines)) * float64(size) / float64(p.end))
+		for _, l := range p.lines {
+			err := l.err
+			if err == nil {
+				record = l.id.record(record[:0])
+				err = f.add(record, l.number, listed)
 			}
-			continue
-		}
-		if len(text) == 0 {
-			continue
-		}
-		id, err := line.read(text)
-		if err == nil {
-			record = id.record(record[:0])
-			err = f.add(record, number, listed)
-		}
-		if err == nil {
-			continue
-		}
-		if skipped++; skipped == 1 {
-			first = fmt.Errorf("line %d: %w", number, err)
-		}
-		if skipped <= maxWarnings {
-			f.warnings = append(f.warnings, fmt.Sprintf("%s:%d: the line is skipped: %s", f.path, number, err))
+			if err == nil {
+				continue
+			}
+			if skipped++; skipped == 1 {
+				first = fmt.Errorf("line %d: %w", l.number, err)
+			}
+			if skipped <= maxWarnings {
+				f.warnings = append(f.warnings, fmt.Sprintf("%s:%d: the line is skipped: %s", f.path, l.number, err))
+			}
 		}
 	}
-	switch err := cmp.Or(ctx.Err(), lines.Err()); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return fmt.Errorf("%s:%d: the line is longer than %d KiB", f.path, number+1, maxLine>>10)
-	case err != nil:
-		return fmt.Errorf("cannot read the subscribers: %w", err)
-	case number == 0:
-		return fmt.Errorf("%s:1: %w", f.path, errHeader)
+	switch {
+	case unread != nil:
+		return unread
 	case skipped > 0 && f.names.subscribers.Len() == 0:
 		return fmt.Errorf("%s: no line can be used; %w", f.path, first)
 	}
 	if skipped > maxWarnings {
 		f.warnings = append(f.warnings, fmt.Sprintf("%s: %d more lines are skipped", f.path, skipped-maxWarnings))
 	}
+	return nil
+}
+
+// portion is lines of the file after its header.
+type portion struct {
+	lines []line
+	end   int64 // bytes of the file up to there
+}
+
+// line is a line of the file and who is in it.
+type line struct {
+	number int
+	id     identity
+	err    error // why it cannot be used
+}
+
+// linesPerPortion is enough that passing them on costs nothing beside reading them.
+const linesPerPortion = 1000
+
+// read passes on the lines of the file. It returns an error if they are not all.
+func (f *subscriberFile) read(ctx context.Context, r io.Reader, portions chan<- *portion) error {
+	text := bufio.NewScanner(r)
+	text.Buffer(make([]byte, 0, maxLine), maxLine)
+	var in csvLine
+	// One is filled while the other is used, until the next one is taken.
+	filled, other := &portion{}, &portion{}
+	number, end := 0, int64(0)
+	pass := func() {
+		filled.end = end
+		portions <- filled
+		filled, other = other, filled
+		filled.lines = filled.lines[:0]
+	}
+	for ctx.Err() == nil && text.Scan() {
+		number++
+		end += int64(len(text.Bytes())) + 1
+		trimmed := bytes.TrimSpace(bytes.TrimPrefix(text.Bytes(), []byte("\ufeff")))
+		if number == 1 {
+			if err := in.readHeader(trimmed); err != nil {
+				return fmt.Errorf("%s:1: %w", f.path, err)
+			}
+			continue
+		}
+		if len(trimmed) == 0 {
+			continue
+		}
+		id, err := in.read(trimmed)
+		filled.lines = append(filled.lines, line{number, id, err})
+		if len(filled.lines) == linesPerPortion {
+			pass()
+		}
+	}
+	switch err := cmp.Or(ctx.Err(), text.Err()); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("%s:%d: the line is longer than %d KiB", f.path, number+1, maxLine>>10)
+	case err != nil:
+		return fmt.Errorf("cannot read the subscribers: %w", err)
+	case number == 0:
+		return fmt.Errorf("%s:1: %w", f.path, errHeader)
+	}
+	pass()
 	return nil
 }
 

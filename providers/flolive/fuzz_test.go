@@ -1,6 +1,7 @@
 package flolive
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"iter"
@@ -101,7 +102,7 @@ func FuzzAnswer(f *testing.F) {
 func identities(r providers.Roster) []identity {
 	all := make([]identity, r.Len())
 	for i := range all {
-		all[i] = r.Source(i).(*subscriber).identity
+		all[i] = identityOf(r.Source(i).(*subscriber).record)
 	}
 	return all
 }
@@ -115,7 +116,7 @@ func FuzzFile(f *testing.F) {
 		listed := newNames()
 		listed.add(identity{value: "7"}.record(nil), 0)
 		var file subscriberFile
-		if err := file.parse(t.Context(), strings.NewReader(text), listed); err != nil {
+		if err := file.parse(t.Context(), strings.NewReader(text), int64(len(text)), listed); err != nil {
 			require.True(t, utf8.ValidString(err.Error()))
 			require.False(t, strings.ContainsFunc(err.Error(), unicode.IsControl))
 			return
@@ -144,7 +145,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add(offers{time.Unix(1763752200, 0), []string{"a", "e7fcef24-5c03-41dd-9e33-995b7d6f32b1"}}.kept())
 	f.Add([]byte("\x00\x051\x01\x0912\x03\x04a"))
 	f.Fuzz(func(t *testing.T, kept []byte) {
-		s := &subscriber{account: &account{}}
+		s := &subscriber{account: &account{}, record: identity{value: "1"}.record(nil)}
 		if roster, err := s.restore(kept); err == nil {
 			require.Empty(t, roster)
 			require.Positive(t, s.Describe().Requests)
@@ -164,6 +165,28 @@ func FuzzRestore(f *testing.F) {
 				require.False(t, seen[found.Describe().Key])
 				seen[found.Describe().Key] = true
 			}
+		}
+	})
+}
+
+// FuzzLine compares the fields of a line with those that encoding/csv finds.
+func FuzzLine(f *testing.F) {
+	for _, line := range []string{"imsi,1", ",", "a\rb, c ,", `imsi,"1,2"`, `a"b,c`, "\u2028,\xff"} {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if text = strings.TrimSpace(text); text == "" || strings.Contains(text, "\n") {
+			return
+		}
+		standard := csv.NewReader(strings.NewReader(text))
+		standard.FieldsPerRecord = -1
+		want, wantErr := standard.Read()
+		var in csvLine
+		require.NoError(t, in.readHeader([]byte("type,value")))
+		got, err := in.split([]byte(text))
+		require.Equal(t, wantErr == nil, err == nil)
+		if err == nil {
+			require.Equal(t, want, got)
 		}
 	})
 }

@@ -4,10 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/balance-exporter/balance_exporter/providers"
 )
 
 // kind is a type of identifier, one of those that the API takes:
@@ -141,4 +144,20 @@ func (id identity) label() string {
 		return id.name
 	}
 	return id.value
+}
+
+// path returns the path of the subscriber in the API.
+func (id identity) path() string {
+	return "/api/v2/subscriber/" + id.kind.String() + "/" + url.PathEscape(id.value)
+}
+
+// named returns err with the label of the subscriber. The error of a named subscriber
+// has no identifier, not even one that the provider echoes.
+func (id identity) named(err error) error {
+	failure := *providers.AsError(err)
+	if id.name != "" {
+		failure.Message = withoutNumbers(strings.ReplaceAll(failure.Message, id.value, "…"))
+	}
+	failure.Message = "subscriber " + id.label() + ": " + failure.Message
+	return &failure
 }

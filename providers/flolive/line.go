@@ -22,6 +22,7 @@ type csvLine struct {
 	header []int // which of columns each field is
 	reader *csv.Reader
 	text   bytes.Reader // what reader reads
+	fields []string     // of a line without quotes
 }
 
 // readHeader reads the first line.
@@ -97,6 +98,11 @@ func checkForm(text []byte) error {
 // split returns the fields of a line until the next call. An error is without the
 // number of the line, which is always 1.
 func (l *csvLine) split(text []byte) ([]string, error) {
+	if len(text) > 0 && bytes.IndexByte(text, '"') < 0 {
+		// What csv.Reader would return, in a third of the time.
+		l.fields = slices.AppendSeq(l.fields[:0], strings.SplitSeq(string(text), ","))
+		return l.fields, nil
+	}
 	l.text.Reset(text)
 	fields, err := l.reader.Read()
 	if err != nil {

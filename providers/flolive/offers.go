@@ -55,14 +55,14 @@ func keptOffers(kept []byte) (offers, error) {
 // {id} of a balance is, is not documented: the ids of offers fit best, because the
 // answer is a list of balances with ids of their own. Offers that cannot be used
 // are counted in dropped.
-func (s *subscriber) idsToAsk(ctx context.Context, dropped *drops) (ids []string, fresh bool, err error) {
-	if len(s.ids) > 0 {
-		return s.ids, false, nil
+func (s *subscriber) idsToAsk(ctx context.Context, id identity, dropped *drops) (ids []string, fresh bool, err error) {
+	if len(id.ids) > 0 {
+		return id.ids, false, nil
 	}
 	if o := s.offers; o != nil && time.Since(o.at) < offersAge {
 		return o.ids, false, nil
 	}
-	list, err := readPages(ctx, s.account, s.path()+"/offer", 0, &s.account.offers, decodeOffer)
+	list, err := readPages(ctx, s.account, id.path()+"/offer", 0, &s.account.offers, decodeOffer)
 	if err != nil {
 		return nil, false, err
 	}

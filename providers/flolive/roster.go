@@ -46,11 +46,32 @@ func identityOf(record []byte) identity {
 	return id
 }
 
+// keyOf returns [identity.key] of the identity in a record.
+func keyOf(record []byte) string {
+	var digits [2 * hashSize]byte
+	hex.Encode(digits[:], record[1:1+hashSize])
+	return string(digits[:])
+}
+
 // parts returns the compact texts of the identifier and the name in a record.
 func parts(record []byte) (value, name []byte) {
 	value, rest, _ := kit.SplitText(record[1+hashSize:])
 	name, _, _ = kit.SplitText(rest)
 	return value, name
+}
+
+// summary returns [identity.label] and the number of balance ids in a record. It costs
+// less than identityOf.
+func summary(record []byte) (label string, ids int) {
+	value, name := parts(record)
+	for rest := record[1+hashSize+len(value)+len(name):]; len(rest) > 0; ids++ {
+		_, rest, _ = kit.SplitText(rest)
+	}
+	if bytes.Equal(name, noName) {
+		name = value
+	}
+	label, _, _ = kit.CutText(name)
+	return label, ids
 }
 
 // noName is the compact text of an empty name.
@@ -67,12 +88,18 @@ func (r roster) Len() int { return r.subscribers.Len() }
 
 // Key implements [providers.Roster].
 func (r roster) Key(i int) string {
-	return hex.EncodeToString(r.subscribers.At(i)[1 : 1+hashSize])
+	return keyOf(r.subscribers.At(i))
+}
+
+// Name implements [providers.Roster].
+func (r roster) Name(i int) string {
+	label, _ := summary(r.subscribers.At(i))
+	return label
 }
 
 // Source implements [providers.Roster].
 func (r roster) Source(i int) providers.Source {
-	return &subscriber{account: r.account, identity: identityOf(r.subscribers.At(i)), sourceKey: r.Key(i)}
+	return &subscriber{account: r.account, record: r.subscribers.At(i)}
 }
 
 // names are subscribers whose names and identifiers are unique, and where each one is
@@ -83,6 +110,7 @@ type names struct {
 	subscribers *kit.Records
 	gaps        []gap
 	next        int // where the next subscriber is unless there is a gap
+	expected    int // subscribers, about; 0 if that is not known
 
 	// A hash table with linear probing. A slot has the number of a subscriber for its
 	// name or its identifier, and a tag of the hash of that text: 0 if it is free, so
@@ -122,6 +150,10 @@ func (n *names) add(record []byte, where int) {
 		return
 	}
 	size := max(16, 2*len(n.tags))
+	// What is expected may be wrong, so the table grows in a few steps.
+	for 3*size < 4*2*n.expected && size < 16*len(n.tags) {
+		size *= 2
+	}
 	n.tags, n.rows, n.used = make([]uint8, size), make([]uint32, size), 0
 	for row := range n.subscribers.Len() {
 		n.index(row)

@@ -3,7 +3,6 @@ package flolive
 import (
 	"context"
 	"net/url"
-	"strings"
 
 	"github.com/balance-exporter/balance_exporter/providers"
 )
@@ -15,46 +14,46 @@ const maxBalances = 1000
 // https://kb.flolive.net/Content/API/Subscriber/Get%20Subscriber%20Balance.htm
 type subscriber struct {
 	account *account
-	identity
-	sourceKey string  // of identity
-	offers    *offers // nil until they are read
+	record  []byte  // of a roster
+	offers  *offers // nil until they are read
 }
 
 // Describe implements [providers.Source]. Fetch sends one request for each balance
 // id that is known, or as many as the last list of balances took.
 func (s *subscriber) Describe() providers.Description {
-	requests := len(s.ids)
+	label, requests := summary(s.record)
 	if s.offers != nil {
 		requests = len(s.offers.ids)
 	}
 	return providers.Description{
-		Key: s.sourceKey, Name: s.label(), Kind: providers.KindSubscribers, Interval: s.account.interval,
+		Key: keyOf(s.record), Name: label, Kind: providers.KindSubscribers, Interval: s.account.interval,
 		Requests: max(1, requests) * s.account.balances.requests(), Restore: s.restore,
 	}
 }
 
 // Fetch returns the balances of all balance ids together.
 func (s *subscriber) Fetch(ctx context.Context) (providers.Reading, error) {
-	reading, err := s.read(ctx)
+	id := identityOf(s.record)
+	reading, err := s.read(ctx, id)
 	if err != nil {
-		return providers.Reading{}, s.named(err)
+		return providers.Reading{}, id.named(err)
 	}
 	return reading, nil
 }
 
-func (s *subscriber) read(ctx context.Context) (providers.Reading, error) {
-	if s.found && s.account.configured.has(s.value) {
+func (s *subscriber) read(ctx context.Context, id identity) (providers.Reading, error) {
+	if id.found && s.account.configured.has(id.value) {
 		// The file has had this one since the listing, and the next listing drops it.
 		return providers.Reading{AskAfter: listingInterval}, nil
 	}
 	var dropped drops
-	ids, fresh, err := s.idsToAsk(ctx, &dropped)
+	ids, fresh, err := s.idsToAsk(ctx, id, &dropped)
 	if err != nil {
 		return providers.Reading{}, err
 	}
 	var all []providers.SubscriberBalance
-	for _, id := range ids {
-		list, err := readPages(ctx, s.account, s.path()+"/balance/"+url.PathEscape(id), 0, &s.account.balances, decodeBalance)
+	for _, balance := range ids {
+		list, err := readPages(ctx, s.account, id.path()+"/balance/"+url.PathEscape(balance), 0, &s.account.balances, decodeBalance)
 		if err != nil {
 			if !fresh {
 				err = s.doubt(err)
@@ -64,27 +63,12 @@ func (s *subscriber) read(ctx context.Context) (providers.Reading, error) {
 		dropped.add(providers.DropIncomplete, list.unusable)
 		all = append(all, list.values...)
 	}
-	reading := providers.Reading{Subscriber: s.label(), SubscriberBalances: distinct(all, &dropped)}
+	reading := providers.Reading{Subscriber: id.label(), SubscriberBalances: distinct(all, &dropped)}
 	reading.Dropped = dropped
 	if s.offers != nil {
 		reading.Kept = s.offers.kept()
 	}
 	return reading, nil
-}
-
-func (s *subscriber) path() string {
-	return "/api/v2/subscriber/" + s.kind.String() + "/" + url.PathEscape(s.value)
-}
-
-// named returns err with the label of the subscriber. The error of a named subscriber
-// has no identifier, not even one that the provider echoes.
-func (s *subscriber) named(err error) error {
-	failure := *providers.AsError(err)
-	if s.name != "" {
-		failure.Message = withoutNumbers(strings.ReplaceAll(failure.Message, s.value, "…"))
-	}
-	failure.Message = "subscriber " + s.label() + ": " + failure.Message
-	return &failure
 }
 
 // distinct returns the first row of each series, at most maxBalances, and counts the
