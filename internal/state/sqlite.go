@@ -90,13 +90,34 @@ func (s *sqliteStore) Update(_ context.Context, id string, change func(quota.Acc
 // Load implements [Store].
 func (s *sqliteStore) Load(_ context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	start, damaged := time.Now(), 0
-	err := s.snapshotFile.each(id, keys, func(key string, record []byte) {
-		if decoded, err := decodeSnapshot(id, key, record); err == nil {
-			fn(key, decoded, 0)
-		} else {
-			damaged++
+	type loaded struct {
+		key string
+		*snapshot.Snapshot
+	}
+	// Records are read and decoded while fn has those before.
+	portions := make(chan []loaded)
+	var err error
+	go func() {
+		defer close(portions)
+		next := make([]loaded, 0, portion)
+		err = s.snapshotFile.each(id, keys, func(key string, record []byte) {
+			decoded, err := decodeSnapshot(id, key, record)
+			if err != nil {
+				damaged++
+				return
+			}
+			if next = append(next, loaded{key, decoded}); len(next) == portion {
+				portions <- next
+				next = make([]loaded, 0, portion)
+			}
+		})
+		portions <- next
+	}()
+	for loaded := range portions {
+		for _, l := range loaded {
+			fn(l.key, l.Snapshot, 0)
 		}
-	})
+	}
 	err = s.warnDamaged("some snapshots cannot be read; they are fetched again", s.snapshotFile, damaged, err)
 	s.observer.Operation(opLoad, time.Since(start), err)
 	return ifClosed(err)
