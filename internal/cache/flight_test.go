@@ -14,6 +14,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/cache"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
@@ -23,12 +24,10 @@ import (
 // after returns a fetch that takes d, or ends with its context.
 func after(d time.Duration, fetch func(context.Context) (providers.Reading, error)) func(context.Context) (providers.Reading, error) {
 	return func(ctx context.Context) (providers.Reading, error) {
-		select {
-		case <-time.After(d):
-			return fetch(ctx)
-		case <-ctx.Done():
-			return providers.Reading{}, ctx.Err()
+		if err := simulate.Sleep(ctx, d); err != nil {
+			return providers.Reading{}, err
 		}
+		return fetch(ctx)
 	}
 }
 

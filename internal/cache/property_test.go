@@ -18,6 +18,7 @@ import (
 	"github.com/balance-exporter/balance_exporter/internal/cache"
 	"github.com/balance-exporter/balance_exporter/internal/gate"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
@@ -273,10 +274,8 @@ func (m *model) fetch(ctx context.Context, d time.Duration) (providers.Reading, 
 	if _, err := w.gates[m.account].Wait(ctx); err != nil {
 		return providers.Reading{}, &providers.Error{Reason: providers.ReasonUnavailable + "-", Err: err}
 	}
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-		return providers.Reading{}, providers.Errorf(providers.ReasonTimeout, "%w", ctx.Err())
+	if err := simulate.Sleep(ctx, d); err != nil {
+		return providers.Reading{}, providers.Errorf(providers.ReasonTimeout, "%w", err)
 	}
 	w.mu.Lock()
 	outcome, retry := 9, time.Duration(w.rng.IntN(120))*time.Second

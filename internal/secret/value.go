@@ -3,6 +3,7 @@
 package secret
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -121,10 +122,12 @@ func (v *Value) Refresh() error {
 		}()
 	}
 	v.mu.Unlock()
+	ctx, cancel := context.WithDeadline(context.Background(), r.start.Add(maxRead))
+	defer cancel()
 	select {
 	case <-r.done:
 		return r.err
-	case <-time.After(time.Until(r.start.Add(maxRead))):
+	case <-ctx.Done():
 		return fmt.Errorf("reading the secret file %s takes longer than %s; check the disk or mount that it is on", v.path, maxRead)
 	}
 }

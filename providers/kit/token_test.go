@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/kit"
 )
@@ -113,9 +114,7 @@ func (a *tokenAPI) Do(ctx context.Context, call providers.Call) error {
 			return &providers.Error{Reason: providers.ReasonTimeout, Message: "no turn", Err: providers.ErrNotAsked}
 		}
 	}
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
+	if simulate.Sleep(ctx, wait) != nil {
 		return &providers.Error{Reason: providers.ReasonTimeout, Message: "no turn", Err: providers.ErrNotAsked}
 	}
 	if a.isBlocked() {
@@ -138,13 +137,10 @@ func (a *tokenAPI) Do(ctx context.Context, call providers.Call) error {
 	}
 	a.begin(request)
 	var err error
-	select {
-	case <-time.After(latency):
-		if err = a.answer(request, call); err == nil && call.Path == "" && ctx.Value(badKey{}) != nil {
-			err = providers.Errorf(providers.ReasonAuth, "bad")
-		}
-	case <-ctx.Done():
-		err = &providers.Error{Reason: providers.ReasonTimeout, Message: "canceled", Err: ctx.Err()}
+	if err = simulate.Sleep(ctx, latency); err != nil {
+		err = &providers.Error{Reason: providers.ReasonTimeout, Message: "canceled", Err: err}
+	} else if err = a.answer(request, call); err == nil && call.Path == "" && ctx.Value(badKey{}) != nil {
+		err = providers.Errorf(providers.ReasonAuth, "bad")
 	}
 	a.end(request)
 	if err != nil && !errors.Is(err, providers.ErrNotAsked) && providers.AsError(err).Reason == providers.ReasonAuth && (call.Renewable == nil || !call.Renewable()) {

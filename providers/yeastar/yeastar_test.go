@@ -20,6 +20,7 @@ import (
 
 	"github.com/balance-exporter/balance_exporter/internal/config"
 	"github.com/balance-exporter/balance_exporter/internal/secret"
+	"github.com/balance-exporter/balance_exporter/internal/simulate"
 	"github.com/balance-exporter/balance_exporter/providers"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar"
 	"github.com/balance-exporter/balance_exporter/providers/yeastar/yeastarsim"
@@ -86,9 +87,7 @@ func (c *chain) Do(ctx context.Context, call providers.Call) error {
 			r.Header[key] = values
 		}
 	}
-	select {
-	case <-time.After(c.delay):
-	case <-ctx.Done():
+	if simulate.Sleep(ctx, c.delay) != nil {
 		return providers.Errorf(providers.ReasonTimeout, "no answer: %w", context.Cause(ctx))
 	}
 	w := httptest.NewRecorder()
