@@ -31,19 +31,20 @@ const (
 var mayImport = map[string][]string{
 	".":                        {"internal/config", "internal/exporter"},
 	"collector":                {"internal/snapshot", "providers"},
-	"internal/cache":           {"internal/gate", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
+	"internal/cache":           {"internal/gate", "internal/portions", "internal/quota", "internal/secret", "internal/snapshot", "internal/state", "providers"},
 	"internal/config":          {"internal/quota", "internal/secret", "providers"},
 	"internal/exposition":      {"collector", "internal/snapshot", "providers"},
 	"internal/gate":            {"internal/quota", "providers"},
 	"internal/httpapi":         {"internal/config", "internal/gate", "internal/quota", "internal/secret", "providers"},
 	"internal/logging":         {},
+	"internal/portions":        {},
 	"internal/quota":           {},
 	"internal/secret":          {},
 	"internal/server":          {"internal/exposition", "internal/logging", "internal/snapshot", "providers"},
 	"internal/servertest":      {},
 	"internal/simulate":        {},
 	"internal/snapshot":        {"internal/quota", "providers"},
-	"internal/state":           {"internal/quota", "internal/secret", "internal/snapshot", "providers"},
+	"internal/state":           {"internal/portions", "internal/quota", "internal/secret", "internal/snapshot", "providers"},
 	"providers":                {"internal/quota", "internal/secret"},
 	"providers/kit":            {"internal/quota", "internal/secret", "providers"},
 	"providers/recipe/recipes": {},
@@ -62,7 +63,7 @@ func importFaults(pkg string, imports []string) []string {
 	case isSimulator(pkg): // made from the provider's documentation, not from its client
 		allowed, listed = []string{"internal/simulate", "providers/recipe/recipes"}, true
 	case isClient(pkg):
-		allowed, listed = []string{"internal/quota", "internal/secret", "providers", "providers/kit"}, true
+		allowed, listed = []string{"internal/portions", "internal/quota", "internal/secret", "providers", "providers/kit"}, true
 	}
 	var faults []string
 	if !listed && !slices.Contains(anyImport, pkg) {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"github.com/balance-exporter/balance_exporter/internal/portions"
 	"github.com/balance-exporter/balance_exporter/internal/quota"
 	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
@@ -105,7 +107,7 @@ func (a *account) read(before *account) {
 	}
 	stored := map[string]version{}
 	if len(lists) > 0 {
-		a.load(before, lists, func(key string, s *snapshot.Snapshot, number uint64) { stored[key] = version{s, number} })
+		a.load(before, lists, func(key string, s *snapshot.Snapshot, number uint64) { stored[key] = version{*s, number} })
 	}
 	for i, source := range a.Sources {
 		a.addSource(source, len(a.Sources)-i, stored)
@@ -134,7 +136,7 @@ func (a *account) read(before *account) {
 
 // version is a snapshot with its version in the store.
 type version struct {
-	*snapshot.Snapshot
+	snapshot.Snapshot
 	number uint64
 }
 
@@ -174,9 +176,9 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, one: d}, 0, wanted, d)
 	roster := d.Known
 	if s, ok := stored[d.Key]; ok {
-		listed, err := a.restore(d, s.Snapshot)
+		listed, err := a.restore(d, &s.Snapshot)
 		if err == nil {
-			a.show(e, mend(s.Snapshot, time.Now(), d.Interval), s.number, requests(source.Describe()))
+			a.show(e, mend(&s.Snapshot, time.Now(), d.Interval), s.number, requests(source.Describe()))
 		}
 		if listed != nil {
 			roster = listed
@@ -342,13 +344,14 @@ func (a *account) setRoster(lister *entry, roster providers.Roster) {
 	defer a.listing.Unlock()
 	before := a.listed[lister]
 	delete(a.listed, lister)
-	ctx, cancel := context.WithCancel(a.ctx)
-	defer cancel()
 	from, size := 0, roster.Len()
-	for described := range describe(ctx, roster) {
+	for described := range portions.Ahead(describe(roster), portion) {
 		p := a.part(described[0].Kind)
 		if p == nil {
 			break
+		}
+		if a.ctx.Err() != nil {
+			return // nothing is served any more
 		}
 		room := a.index.roomFor(max(size-a.index.used, len(described)))
 		a.mu.Lock()
@@ -367,36 +370,20 @@ func (a *account) setRoster(lister *entry, roster providers.Roster) {
 		}
 		a.mu.Unlock()
 	}
-	if a.ctx.Err() != nil {
-		return // nothing is served any more
-	}
 	if before != nil {
 		a.sweep(before)
 	}
 }
 
-// describe describes the sources of a roster, a portion at a time. The next portion is
-// made while one is used, which is valid until the next one is taken.
-func describe(ctx context.Context, roster providers.Roster) <-chan []providers.Description {
-	portions := make(chan []providers.Description)
-	go func() {
-		defer close(portions)
-		var filled, other []providers.Description
-		size := roster.Len()
-		for row := range size {
-			filled = append(filled, roster.Source(row).Describe())
-			if len(filled) < portion && row+1 < size {
-				continue
-			}
-			select {
-			case portions <- filled:
-				filled, other = other[:0], filled
-			case <-ctx.Done():
+// describe returns the descriptions of the sources of a roster.
+func describe(roster providers.Roster) iter.Seq[providers.Description] {
+	return func(yield func(providers.Description) bool) {
+		for row := range roster.Len() {
+			if !yield(roster.Source(row).Describe()) {
 				return
 			}
 		}
-	}()
-	return portions
+	}
 }
 
 // list brings in source row of l, or lets it stay. One that another source lists, too, is

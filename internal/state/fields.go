@@ -113,14 +113,14 @@ func (f *fields) float(v *float64) {
 	*v = float64(whole) / powers[digits]
 }
 
-// text is any bytes with their length.
+// text is any bytes with their length. What is read is a copy.
 func text[T ~string | ~[]byte](f *fields, s *T) {
 	n := f.length(len(*s))
 	switch {
 	case !f.reading:
 		f.data = append(f.data, *s...)
 	case n > 0:
-		*s = T(f.take(n))
+		*s = T(string(f.take(n)))
 	}
 }
 

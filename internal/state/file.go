@@ -183,8 +183,8 @@ func (f *file) report(err error) {
 }
 
 // each calls fn for every record of an account, or for those of the keys if they are not
-// nil. fn may use the file.
-func (f *file) each(id string, keys []string, fn func(key string, record []byte)) error {
+// nil, until fn returns false. fn may use the file; record is valid until it returns.
+func (f *file) each(id string, keys []string, fn func(key string, record []byte) bool) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
 	newer := maps.Clone(f.missing)
@@ -196,39 +196,48 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 	}
 	maps.DeleteFunc(newer, func(n name, _ []byte) bool { return n.id != id || keys != nil && !wanted[n.key] })
 	for n, record := range newer {
-		if len(record) > 0 {
-			fn(n.key, record)
+		if len(record) > 0 && !fn(n.key, record) {
+			return nil
 		}
 	}
-	read := func(condition string, args ...any) (last string, count int, err error) {
+	var read records
+	query := func(condition string, args ...any) (more bool, err error) {
 		f.access.Lock()
-		records, err := f.query("SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
+		err = f.query(&read, "SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
-		for _, r := range records {
-			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 {
-				fn(r.name, r.value)
+		for _, r := range read.all {
+			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 && !fn(r.name, r.value) {
+				return false, err
 			}
-			last = r.name
 		}
-		return last, len(records), err
+		return true, err
 	}
 	for batch := range slices.Chunk(keys, portion) {
 		args := make([]any, len(batch))
 		for i, key := range batch {
 			args[i] = []byte(key)
 		}
-		if _, _, err := read("IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil {
+		if more, err := query("IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil || !more {
 			return err
 		}
 	}
 	for from, more := "", keys == nil; more; {
-		last, count, err := read(">= ? ORDER BY key LIMIT ?", []byte(from), portion)
-		if err != nil {
+		var err error
+		if more, err = query(">= ? ORDER BY key LIMIT ?", []byte(from), portion); err != nil {
 			return err
 		}
-		from, more = last+"\x00", count == portion // the next possible key
+		if len(read.all) < portion {
+			return nil
+		}
+		from = read.all[portion-1].name + "\x00" // the next possible key
 	}
 	return nil
+}
+
+// records is what a query has selected. Another query uses its memory again.
+type records struct {
+	all    []record
+	values []byte
 }
 
 type record struct {
@@ -236,24 +245,27 @@ type record struct {
 	value []byte
 }
 
-// query returns the names and values that a query selects. access must be locked.
-func (f *file) query(query string, args ...any) (records []record, err error) {
+// query fills into with the names and values that a query selects. access must be locked.
+func (f *file) query(into *records, query string, args ...any) error {
+	into.all, into.values = into.all[:0], into.values[:0]
 	if f.closed {
-		return nil, errClosed
+		return errClosed
 	}
 	if f.db == nil {
-		return nil, nil // an error that is reported already
+		return nil // an error that is reported already
 	}
 	rows, err := f.db.Query(query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	var name, value sql.RawBytes
 	for rows.Next() {
-		var r record
-		err = errors.Join(err, rows.Scan(&r.name, &r.value))
-		records = append(records, r)
+		err = errors.Join(err, rows.Scan(&name, &value))
+		start := len(into.values)
+		into.values = append(into.values, value...)
+		into.all = append(into.all, record{string(name), into.values[start:]})
 	}
-	return records, errors.Join(err, rows.Err(), rows.Close())
+	return errors.Join(err, rows.Err(), rows.Close())
 }
 
 // close writes what is missing and closes the file.

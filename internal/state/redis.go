@@ -242,9 +242,20 @@ func decodeShared(id, run, record string) (quota.Account, error) {
 
 // Load implements [Store].
 func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
-	if keys == nil {
-		return s.loadAll(ctx, id, fn)
-	}
+	var err error
+	pass(fn, func(yield func(loaded) bool) {
+		if keys == nil {
+			err = s.loadAll(ctx, id, yield)
+		} else {
+			err = s.loadSome(ctx, id, keys, yield)
+		}
+	})
+	return err
+}
+
+// loadSome yields the snapshots of the keys.
+func (s *redisStore) loadSome(ctx context.Context, id string, keys []string, yield func(loaded) bool) error {
+	var next loaded
 	for batch := range slices.Chunk(keys, portion) {
 		var records []any
 		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
@@ -255,18 +266,17 @@ func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func
 			return err
 		}
 		for i, key := range batch {
-			if record, ok := records[i].(string); ok {
-				if decoded, version, ok := s.decode(ctx, id, key, record); ok {
-					fn(key, decoded, version)
-				}
+			if record, ok := records[i].(string); ok && s.decode(ctx, id, key, record, &next) && !yield(next) {
+				return nil
 			}
 		}
 	}
 	return nil
 }
 
-// loadAll is Load for all keys. It deletes the snapshots that are too old.
-func (s *redisStore) loadAll(ctx context.Context, id string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
+// loadAll yields the snapshots of all keys, and deletes those that are too old.
+func (s *redisStore) loadAll(ctx context.Context, id string, yield func(loaded) bool) error {
+	var next loaded
 	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
 	for cursor := uint64(0); ; {
 		var fields []string
@@ -279,13 +289,12 @@ func (s *redisStore) loadAll(ctx context.Context, id string, fn func(key string,
 		}
 		var old []string
 		for i := 0; i+1 < len(fields); i += 2 {
-			decoded, version, ok := s.decode(ctx, id, fields[i], fields[i+1])
 			switch {
-			case !ok:
-			case version < oldest:
+			case !s.decode(ctx, id, fields[i], fields[i+1], &next):
+			case next.version < oldest:
 				old = append(old, fields[i])
-			default:
-				fn(fields[i], decoded, version)
+			case !yield(next):
+				return nil
 			}
 		}
 		if len(old) > 0 {
@@ -311,19 +320,18 @@ func (s *redisStore) load(ctx context.Context, id string, read func(ctx context.
 	})
 }
 
-// decode returns a stored snapshot. One that cannot be read is moved to a hash of its
+// decode reads a stored snapshot into l. One that cannot be read is moved to a hash of its
 // own, and reported.
-func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snapshot.Snapshot, uint64, bool) {
-	var version uint64
-	var decoded *snapshot.Snapshot
+func (s *redisStore) decode(ctx context.Context, id, key, record string, l *loaded) bool {
+	*l = loaded{key: key}
 	err := errors.New("record is too short")
 	if len(record) >= versionSize {
-		if version, err = strconv.ParseUint(record[:versionSize], 10, 64); err == nil {
-			decoded, err = decodeSnapshot(id, key, []byte(record[versionSize:]))
+		if l.version, err = strconv.ParseUint(record[:versionSize], 10, 64); err == nil {
+			err = decodeSnapshot(id, key, []byte(record[versionSize:]), &l.Snapshot)
 		}
 	}
 	if err == nil {
-		return decoded, version, true
+		return true
 	}
 	_ = level.Error(s.logger).Log("msg", "a stored snapshot cannot be read; it is moved aside, and the source is fetched again", "key", s.snapshotKey(id), "field", key, "moved_to", s.snapshotKey(id)+":damaged", "err", err)
 	_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
@@ -335,12 +343,13 @@ func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snaps
 		})
 		return err
 	})
-	return nil, 0, false
+	return false
 }
 
 // Newer implements [Store]. A restart, a failover and a flush lose snapshots: the run id
 // of the server changes, or the name of what is stored.
 func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) (lost bool, err error) {
+	var next loaded
 	for more := true; more; more = len(sources) > 0 {
 		batch := sources[:min(scriptPortion, len(sources))]
 		sources = sources[len(batch):]
@@ -362,9 +371,9 @@ func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn 
 			if !ok {
 				continue
 			}
-			if decoded, version, ok := s.decode(ctx, id, source.Key, record); ok {
+			if s.decode(ctx, id, source.Key, record, &next) {
 				s.observer.Claimed(Shared.String())
-				fn(source.Key, decoded, version)
+				fn(source.Key, &next.Snapshot, next.version)
 			}
 		}
 	}
@@ -402,9 +411,10 @@ func (s *redisStore) Claim(ctx context.Context, id string, whole bool, sources [
 	for i, source := range sources {
 		fields, _ := answer[i].([]any)
 		if record, ok := fields[0].(string); ok {
-			decoded, version, ok := s.decode(ctx, id, source.Key, record)
-			claims[i] = Claim{Result: Shared, Snapshot: decoded, Version: version}
-			if !ok {
+			shared := new(loaded)
+			if s.decode(ctx, id, source.Key, record, shared) {
+				claims[i] = Claim{Result: Shared, Snapshot: &shared.Snapshot, Version: shared.version}
+			} else {
 				claims[i] = Claim{Result: Held} // without what was moved aside, it is granted
 			}
 		} else if token, _ := fields[0].(int64); token == 0 {

@@ -51,8 +51,9 @@ func openSQLite(path string, opts Options) (Store, error) {
 		}
 	}
 	damaged := 0
-	records, err := s.quotaFile.query("SELECT id, value FROM records")
-	for _, r := range records {
+	var stored records
+	err = s.quotaFile.query(&stored, "SELECT id, value FROM records")
+	for _, r := range stored.all {
 		account, err := decodeQuota(r.name, r.value)
 		if err != nil {
 			damaged++
@@ -90,34 +91,18 @@ func (s *sqliteStore) Update(_ context.Context, id string, change func(quota.Acc
 // Load implements [Store].
 func (s *sqliteStore) Load(_ context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error {
 	start, damaged := time.Now(), 0
-	type loaded struct {
-		key string
-		*snapshot.Snapshot
-	}
-	// Records are read and decoded while fn has those before.
-	portions := make(chan []loaded)
 	var err error
-	go func() {
-		defer close(portions)
-		next := make([]loaded, 0, portion)
-		err = s.snapshotFile.each(id, keys, func(key string, record []byte) {
-			decoded, err := decodeSnapshot(id, key, record)
-			if err != nil {
+	pass(fn, func(yield func(loaded) bool) {
+		var next loaded
+		err = s.snapshotFile.each(id, keys, func(key string, record []byte) bool {
+			next = loaded{key: key}
+			if decodeSnapshot(id, key, record, &next.Snapshot) != nil {
 				damaged++
-				return
+				return true
 			}
-			if next = append(next, loaded{key, decoded}); len(next) == portion {
-				portions <- next
-				next = make([]loaded, 0, portion)
-			}
+			return yield(next)
 		})
-		portions <- next
-	}()
-	for loaded := range portions {
-		for _, l := range loaded {
-			fn(l.key, l.Snapshot, 0)
-		}
-	}
+	})
 	err = s.warnDamaged("some snapshots cannot be read; they are fetched again", s.snapshotFile, damaged, err)
 	s.observer.Operation(opLoad, time.Since(start), err)
 	return ifClosed(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/balance-exporter/balance_exporter/internal/portions"
 	"github.com/balance-exporter/balance_exporter/providers"
 )
 
@@ -90,18 +91,14 @@ func (f *subscriberFile) unchanged(info os.FileInfo) bool {
 // is skipped, unless there is no other.
 func (f *subscriberFile) parse(ctx context.Context, r io.Reader, size int64, listed *names) error {
 	f.names = newNames()
-	portions := make(chan *portion)
 	var unread error // the rest of the file
-	go func() {
-		unread = f.read(ctx, r, portions)
-		close(portions)
-	}()
+	read := func(yield func(line) bool) { unread = f.read(ctx, r, yield) }
 	var record []byte
 	var first error // about a line
 	skipped := 0
-	for p := range portions {
-		f.names.expected = int(float64(f.names.subscribers.Len()+len(p.lines)) * float64(size) / float64(p.end))
-		for _, l := range p.lines {
+	for lines := range portions.Ahead(read, linesPerPortion) {
+		f.names.expected = int(float64(f.names.subscribers.Len()+len(lines)) * float64(size) / float64(lines[len(lines)-1].end))
+		for _, l := range lines {
 			err := l.err
 			if err == nil {
 				record = l.id.record(record[:0])
@@ -130,15 +127,10 @@ func (f *subscriberFile) parse(ctx context.Context, r io.Reader, size int64, lis
 	return nil
 }
 
-// portion is lines of the file after its header.
-type portion struct {
-	lines []line
-	end   int64 // bytes of the file up to there
-}
-
-// line is a line of the file and who is in it.
+// line is a line of the file after its header, and who is in it.
 type line struct {
 	number int
+	end    int64 // bytes of the file up to there
 	id     identity
 	err    error // why it cannot be used
 }
@@ -146,20 +138,12 @@ type line struct {
 // linesPerPortion is enough that passing them on costs nothing beside reading them.
 const linesPerPortion = 1000
 
-// read passes on the lines of the file. It returns an error if they are not all.
-func (f *subscriberFile) read(ctx context.Context, r io.Reader, portions chan<- *portion) error {
+// read yields the lines of the file. It returns an error if they are not all.
+func (f *subscriberFile) read(ctx context.Context, r io.Reader, yield func(line) bool) error {
 	text := bufio.NewScanner(r)
 	text.Buffer(make([]byte, 0, maxLine), maxLine)
 	var in csvLine
-	// One is filled while the other is used, until the next one is taken.
-	filled, other := &portion{}, &portion{}
 	number, end := 0, int64(0)
-	pass := func() {
-		filled.end = end
-		portions <- filled
-		filled, other = other, filled
-		filled.lines = filled.lines[:0]
-	}
 	for ctx.Err() == nil && text.Scan() {
 		number++
 		end += int64(len(text.Bytes())) + 1
@@ -174,9 +158,8 @@ func (f *subscriberFile) read(ctx context.Context, r io.Reader, portions chan<- 
 			continue
 		}
 		id, err := in.read(trimmed)
-		filled.lines = append(filled.lines, line{number, id, err})
-		if len(filled.lines) == linesPerPortion {
-			pass()
+		if !yield(line{number, end, id, err}) {
+			return nil
 		}
 	}
 	switch err := cmp.Or(ctx.Err(), text.Err()); {
@@ -187,7 +170,6 @@ func (f *subscriberFile) read(ctx context.Context, r io.Reader, portions chan<- 
 	case number == 0:
 		return fmt.Errorf("%s:1: %w", f.path, errHeader)
 	}
-	pass()
 	return nil
 }
 
