@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -203,6 +204,8 @@ func readFile(path string) (string, error) {
 		return "", fmt.Errorf("secret file %s is larger than %d bytes; name a file that contains only the secret", path, maxFileSize)
 	case text == "":
 		return "", fmt.Errorf("secret file %s is empty; write the secret into it", path)
+	case !utf8.ValidString(text): // PowerShell writes UTF-16
+		return "", fmt.Errorf("secret file %s is not UTF-8; save it in this encoding", path)
 	}
 	return text, nil
 }

@@ -171,6 +171,7 @@ func TestLastGoodContentIsServedDuringRotation(t *testing.T) {
 func TestFileErrors(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "empty"), "\ufeff \n\t")
+	write(t, filepath.Join(dir, "UTF-16"), "\xff\xfek\x00e\x00y\x001\x00\n\x00")
 	write(t, filepath.Join(dir, "large"), strings.Repeat("x", maxFileSize+1))
 	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 	require.NoError(t, os.Symlink("/dev/zero", filepath.Join(dir, "device")))
@@ -181,6 +182,7 @@ func TestFileErrors(t *testing.T) {
 		"missing": "cannot read the secret file: open DIR/missing: no such file or directory; correct the path or the permissions",
 		"empty":   "secret file DIR/empty is empty; write the secret into it",
 		"large":   "secret file DIR/large is larger than 65536 bytes; name a file that contains only the secret",
+		"UTF-16":  "secret file DIR/UTF-16 is not UTF-8; save it in this encoding",
 		"pipe":    "secret file DIR/pipe is not a regular file; name a file that contains the secret",
 		"device":  "secret file DIR/device is not a regular file; name a file that contains the secret",
 		"socket":  "cannot read the secret file: open DIR/socket: no such device or address; correct the path or the permissions",
