@@ -107,7 +107,7 @@ func (a *account) read(before *account) {
 	}
 	stored := map[string]version{}
 	if len(lists) > 0 {
-		a.load(before, lists, func(key string, s *snapshot.Snapshot, number uint64) { stored[key] = version{*s, number} })
+		a.load(before, lists, func(key string, s *snapshot.Snapshot, number uint64) { stored[key] = version{s, number} })
 	}
 	for i, source := range a.Sources {
 		a.addSource(source, len(a.Sources)-i, stored)
@@ -136,7 +136,7 @@ func (a *account) read(before *account) {
 
 // version is a snapshot with its version in the store.
 type version struct {
-	snapshot.Snapshot
+	*snapshot.Snapshot
 	number uint64
 }
 
@@ -176,9 +176,9 @@ func (a *account) addSource(source providers.Source, wanted int, stored map[stri
 	e := a.add(&list{part: p, queue: p.queueOf(d.Interval), roster: providers.List{source}, one: d}, 0, wanted, d)
 	roster := d.Known
 	if s, ok := stored[d.Key]; ok {
-		listed, err := a.restore(d, &s.Snapshot)
+		listed, err := a.restore(d, s.Snapshot)
 		if err == nil {
-			a.show(e, mend(&s.Snapshot, time.Now(), d.Interval), s.number, requests(source.Describe()))
+			a.show(e, mend(s.Snapshot, time.Now(), d.Interval), s.number, requests(source.Describe()))
 		}
 		if listed != nil {
 			roster = listed

@@ -101,7 +101,7 @@ func (e *entry) fetchedAt() time.Time {
 	return e.part().pack.fetchedAt(e.packed)
 }
 
-// set makes s, or a copy of it, the snapshot of the source.
+// set makes s the snapshot of the source.
 func (e *entry) set(s *snapshot.Snapshot) {
 	p := e.part()
 	p.pack.forget(e.packed)
@@ -109,7 +109,7 @@ func (e *entry) set(s *snapshot.Snapshot) {
 		delete(p.whole, e)
 		e.packed = p.pack.pack(s, e.name(), e.list.queue.interval)
 	} else {
-		p.whole[e], e.packed = new(*s), ""
+		p.whole[e], e.packed = s, ""
 	}
 }
 

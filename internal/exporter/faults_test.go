@@ -98,12 +98,10 @@ func slowLimit(d time.Duration, seconds int) simulate.Fault {
 			}
 			w.WriteHeader(http.StatusTooManyRequests)
 			flush(w)
-			select {
-			case <-time.After(d):
-				_, _ = io.WriteString(w, "Quota exceeded. Please try again in 7 second(s).")
-			case <-r.Context().Done():
+			if simulate.Sleep(r.Context(), d) != nil {
 				panic(http.ErrAbortHandler)
 			}
+			_, _ = io.WriteString(w, "Quota exceeded. Please try again in 7 second(s).")
 		})
 	}
 }

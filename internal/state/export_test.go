@@ -3,8 +3,6 @@ package state
 import (
 	"fmt"
 	"time"
-
-	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 )
 
 // For the tests, which use statetest and so cannot be in this package.
@@ -12,6 +10,7 @@ var (
 	EncodeQuota    = encodeQuota
 	DecodeQuota    = decodeQuota
 	EncodeSnapshot = encodeSnapshot
+	DecodeSnapshot = decodeSnapshot
 	Checksum       = checksum
 )
 
@@ -64,9 +63,3 @@ func SetLeaseLife(s Store, d time.Duration) { s.(*redisStore).leases.life = d }
 
 // Die stops a store as the end of its process does: nothing is released.
 func Die(s Store) { s.(*redisStore).link.close() }
-
-func DecodeSnapshot(id, key string, record []byte) (*snapshot.Snapshot, error) {
-	s := new(snapshot.Snapshot)
-	err := decodeSnapshot(id, key, record, s)
-	return s, err
-}

@@ -113,14 +113,14 @@ func (f *fields) float(v *float64) {
 	*v = float64(whole) / powers[digits]
 }
 
-// text is any bytes with their length. What is read is a copy.
+// text is any bytes with their length.
 func text[T ~string | ~[]byte](f *fields, s *T) {
 	n := f.length(len(*s))
 	switch {
 	case !f.reading:
 		f.data = append(f.data, *s...)
 	case n > 0:
-		*s = T(string(f.take(n)))
+		*s = T(f.take(n))
 	}
 }
 

@@ -183,7 +183,7 @@ func (f *file) report(err error) {
 }
 
 // each calls fn for every record of an account, or for those of the keys if they are not
-// nil, until fn returns false. fn may use the file; record is valid until it returns.
+// nil, until fn returns false. fn may use the file.
 func (f *file) each(id string, keys []string, fn func(key string, record []byte) bool) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
@@ -200,12 +200,12 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 			return nil
 		}
 	}
-	var read records
+	var read []record
 	query := func(condition string, args ...any) (more bool, err error) {
 		f.access.Lock()
-		err = f.query(&read, "SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
+		read, err = f.query("SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
-		for _, r := range read.all {
+		for _, r := range read {
 			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 && !fn(r.name, r.value) {
 				return false, err
 			}
@@ -226,18 +226,12 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 		if more, err = query(">= ? ORDER BY key LIMIT ?", []byte(from), portion); err != nil {
 			return err
 		}
-		if len(read.all) < portion {
+		if len(read) < portion {
 			return nil
 		}
-		from = read.all[portion-1].name + "\x00" // the next possible key
+		from = read[portion-1].name + "\x00" // the next possible key
 	}
 	return nil
-}
-
-// records is what a query has selected. Another query uses its memory again.
-type records struct {
-	all    []record
-	values []byte
 }
 
 type record struct {
@@ -245,27 +239,24 @@ type record struct {
 	value []byte
 }
 
-// query fills into with the names and values that a query selects. access must be locked.
-func (f *file) query(into *records, query string, args ...any) error {
-	into.all, into.values = into.all[:0], into.values[:0]
+// query returns the names and values that a query selects. access must be locked.
+func (f *file) query(query string, args ...any) (records []record, err error) {
 	if f.closed {
-		return errClosed
+		return nil, errClosed
 	}
 	if f.db == nil {
-		return nil // an error that is reported already
+		return nil, nil // an error that is reported already
 	}
 	rows, err := f.db.Query(query, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var name, value sql.RawBytes
 	for rows.Next() {
-		err = errors.Join(err, rows.Scan(&name, &value))
-		start := len(into.values)
-		into.values = append(into.values, value...)
-		into.all = append(into.all, record{string(name), into.values[start:]})
+		var r record
+		err = errors.Join(err, rows.Scan(&r.name, &r.value))
+		records = append(records, r)
 	}
-	return errors.Join(err, rows.Err(), rows.Close())
+	return records, errors.Join(err, rows.Err(), rows.Close())
 }
 
 // close writes what is missing and closes the file.

@@ -9,16 +9,16 @@ import (
 
 // loaded is a snapshot that was stored.
 type loaded struct {
-	key     string
+	key string
+	*snapshot.Snapshot
 	version uint64
-	snapshot.Snapshot
 }
 
 // pass calls fn with what read yields. While fn has some, read reads and decodes the next.
 func pass(fn func(key string, s *snapshot.Snapshot, version uint64), read iter.Seq[loaded]) {
 	for some := range portions.Ahead(read, portion) {
-		for i := range some {
-			fn(some[i].key, &some[i].Snapshot, some[i].version)
+		for _, l := range some {
+			fn(l.key, l.Snapshot, l.version)
 		}
 	}
 }

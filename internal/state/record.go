@@ -117,9 +117,10 @@ func encodeSnapshot(id, key string, s *snapshot.Snapshot) []byte {
 	return seal(id, key, func(f *fields) { snapshotFields(f, s) })
 }
 
-// decodeSnapshot reads a record into s, which is a zero snapshot.
-func decodeSnapshot(id, key string, record []byte, s *snapshot.Snapshot) error {
-	return unseal(id, key, record, func(f *fields) { snapshotFields(f, s) })
+func decodeSnapshot(id, key string, record []byte) (*snapshot.Snapshot, error) {
+	s := new(snapshot.Snapshot)
+	err := unseal(id, key, record, func(f *fields) { snapshotFields(f, s) })
+	return s, err
 }
 
 // seal returns the record of content. The checksum covers its names too, so that
@@ -142,7 +143,7 @@ func seal(id, key string, content func(*fields)) []byte {
 	return record
 }
 
-// unseal reads the content of a record.
+// unseal reads the content of a record, which may share memory with it.
 func unseal(id, key string, record []byte, content func(*fields)) error {
 	if len(record) < headSize {
 		return errors.New("record is too short")

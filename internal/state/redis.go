@@ -255,7 +255,6 @@ func (s *redisStore) Load(ctx context.Context, id string, keys []string, fn func
 
 // loadSome yields the snapshots of the keys.
 func (s *redisStore) loadSome(ctx context.Context, id string, keys []string, yield func(loaded) bool) error {
-	var next loaded
 	for batch := range slices.Chunk(keys, portion) {
 		var records []any
 		err := s.load(ctx, id, func(ctx context.Context, c *redis.Client) (err error) {
@@ -266,8 +265,10 @@ func (s *redisStore) loadSome(ctx context.Context, id string, keys []string, yie
 			return err
 		}
 		for i, key := range batch {
-			if record, ok := records[i].(string); ok && s.decode(ctx, id, key, record, &next) && !yield(next) {
-				return nil
+			if record, ok := records[i].(string); ok {
+				if decoded, version, ok := s.decode(ctx, id, key, record); ok && !yield(loaded{key, decoded, version}) {
+					return nil
+				}
 			}
 		}
 	}
@@ -276,7 +277,6 @@ func (s *redisStore) loadSome(ctx context.Context, id string, keys []string, yie
 
 // loadAll yields the snapshots of all keys, and deletes those that are too old.
 func (s *redisStore) loadAll(ctx context.Context, id string, yield func(loaded) bool) error {
-	var next loaded
 	oldest := uint64(max(time.Now().Add(-Retention).UnixMicro(), 0))
 	for cursor := uint64(0); ; {
 		var fields []string
@@ -289,11 +289,12 @@ func (s *redisStore) loadAll(ctx context.Context, id string, yield func(loaded) 
 		}
 		var old []string
 		for i := 0; i+1 < len(fields); i += 2 {
+			decoded, version, ok := s.decode(ctx, id, fields[i], fields[i+1])
 			switch {
-			case !s.decode(ctx, id, fields[i], fields[i+1], &next):
-			case next.version < oldest:
+			case !ok:
+			case version < oldest:
 				old = append(old, fields[i])
-			case !yield(next):
+			case !yield(loaded{fields[i], decoded, version}):
 				return nil
 			}
 		}
@@ -320,18 +321,19 @@ func (s *redisStore) load(ctx context.Context, id string, read func(ctx context.
 	})
 }
 
-// decode reads a stored snapshot into l. One that cannot be read is moved to a hash of its
+// decode returns a stored snapshot. One that cannot be read is moved to a hash of its
 // own, and reported.
-func (s *redisStore) decode(ctx context.Context, id, key, record string, l *loaded) bool {
-	*l = loaded{key: key}
+func (s *redisStore) decode(ctx context.Context, id, key, record string) (*snapshot.Snapshot, uint64, bool) {
+	var version uint64
+	var decoded *snapshot.Snapshot
 	err := errors.New("record is too short")
 	if len(record) >= versionSize {
-		if l.version, err = strconv.ParseUint(record[:versionSize], 10, 64); err == nil {
-			err = decodeSnapshot(id, key, []byte(record[versionSize:]), &l.Snapshot)
+		if version, err = strconv.ParseUint(record[:versionSize], 10, 64); err == nil {
+			decoded, err = decodeSnapshot(id, key, []byte(record[versionSize:]))
 		}
 	}
 	if err == nil {
-		return true
+		return decoded, version, true
 	}
 	_ = level.Error(s.logger).Log("msg", "a stored snapshot cannot be read; it is moved aside, and the source is fetched again", "key", s.snapshotKey(id), "field", key, "moved_to", s.snapshotKey(id)+":damaged", "err", err)
 	_ = s.call(ctx, opLoad, func(ctx context.Context, c *redis.Client) error {
@@ -343,13 +345,12 @@ func (s *redisStore) decode(ctx context.Context, id, key, record string, l *load
 		})
 		return err
 	})
-	return false
+	return nil, 0, false
 }
 
 // Newer implements [Store]. A restart, a failover and a flush lose snapshots: the run id
 // of the server changes, or the name of what is stored.
 func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn func(key string, s *snapshot.Snapshot, version uint64)) (lost bool, err error) {
-	var next loaded
 	for more := true; more; more = len(sources) > 0 {
 		batch := sources[:min(scriptPortion, len(sources))]
 		sources = sources[len(batch):]
@@ -371,9 +372,9 @@ func (s *redisStore) Newer(ctx context.Context, id string, sources []Source, fn 
 			if !ok {
 				continue
 			}
-			if s.decode(ctx, id, source.Key, record, &next) {
+			if decoded, version, ok := s.decode(ctx, id, source.Key, record); ok {
 				s.observer.Claimed(Shared.String())
-				fn(source.Key, &next.Snapshot, next.version)
+				fn(source.Key, decoded, version)
 			}
 		}
 	}
@@ -411,10 +412,9 @@ func (s *redisStore) Claim(ctx context.Context, id string, whole bool, sources [
 	for i, source := range sources {
 		fields, _ := answer[i].([]any)
 		if record, ok := fields[0].(string); ok {
-			shared := new(loaded)
-			if s.decode(ctx, id, source.Key, record, shared) {
-				claims[i] = Claim{Result: Shared, Snapshot: &shared.Snapshot, Version: shared.version}
-			} else {
+			decoded, version, ok := s.decode(ctx, id, source.Key, record)
+			claims[i] = Claim{Result: Shared, Snapshot: decoded, Version: version}
+			if !ok {
 				claims[i] = Claim{Result: Held} // without what was moved aside, it is granted
 			}
 		} else if token, _ := fields[0].(int64); token == 0 {

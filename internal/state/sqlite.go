@@ -51,9 +51,8 @@ func openSQLite(path string, opts Options) (Store, error) {
 		}
 	}
 	damaged := 0
-	var stored records
-	err = s.quotaFile.query(&stored, "SELECT id, value FROM records")
-	for _, r := range stored.all {
+	records, err := s.quotaFile.query("SELECT id, value FROM records")
+	for _, r := range records {
 		account, err := decodeQuota(r.name, r.value)
 		if err != nil {
 			damaged++
@@ -93,14 +92,13 @@ func (s *sqliteStore) Load(_ context.Context, id string, keys []string, fn func(
 	start, damaged := time.Now(), 0
 	var err error
 	pass(fn, func(yield func(loaded) bool) {
-		var next loaded
 		err = s.snapshotFile.each(id, keys, func(key string, record []byte) bool {
-			next = loaded{key: key}
-			if decodeSnapshot(id, key, record, &next.Snapshot) != nil {
+			decoded, err := decodeSnapshot(id, key, record)
+			if err != nil {
 				damaged++
 				return true
 			}
-			return yield(next)
+			return yield(loaded{key, decoded, 0})
 		})
 	})
 	err = s.warnDamaged("some snapshots cannot be read; they are fetched again", s.snapshotFile, damaged, err)

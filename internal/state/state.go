@@ -37,7 +37,7 @@ type Store interface {
 	// they are not nil, without its Roster, and with its version. The memory that it
 	// needs does not grow with their number. While another process publishes, a source
 	// may come again, with the same or a higher version. A record that cannot be read is
-	// left out and reported. fn may use the store; s is valid until fn returns.
+	// left out and reported. fn may use the store.
 	Load(ctx context.Context, id string, keys []string, fn func(key string, s *snapshot.Snapshot, version uint64)) error
 	// Newer is Load for those of the sources of which another process has stored a
 	// newer snapshot. In a store of one process there are none. It reports whether the

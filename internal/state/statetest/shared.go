@@ -76,7 +76,7 @@ func newer(t *testing.T, h Handles) {
 		got := make(map[string]*snapshot.Snapshot)
 		versions := make(map[string]uint64)
 		lost, err := other.Newer(t.Context(), "a", sources, func(key string, s *snapshot.Snapshot, version uint64) {
-			got[key], versions[key] = new(*s), version
+			got[key], versions[key] = s, version
 		})
 		require.NoError(t, err)
 		require.False(t, lost)

@@ -110,7 +110,7 @@ func Snapshots(t testing.TB, s state.Store, id string, keys ...string) map[strin
 		if got[key] != nil && (!s.Shared() || version < versions[key]) {
 			t.Errorf("source %q is loaded twice", key)
 		}
-		got[key], versions[key] = new(*shot), version
+		got[key], versions[key] = shot, version
 	}))
 	return got
 }
