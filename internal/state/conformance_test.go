@@ -6,12 +6,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/stretchr/testify/require"
 
 	"github.com/balance-exporter/balance_exporter/internal/quota"
+	"github.com/balance-exporter/balance_exporter/internal/snapshot"
 	"github.com/balance-exporter/balance_exporter/internal/state"
 	"github.com/balance-exporter/balance_exporter/internal/state/statetest"
 )
@@ -50,6 +54,51 @@ func TestSQLite(t *testing.T) {
 			require.Empty(t, damaged)
 			return open(t, paths[s])
 		},
+	})
+}
+
+// What is polled one after the other is near one another in the file, so that few pages
+// are written and what is loaded has the order of the cache.
+func TestSQLiteLoadsInTheOrderOfPolling(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, _, _ := open(t, path)
+		var want []string
+		for i := range 2500 {
+			want = append(want, fmt.Sprint("k", i*7919%2500))
+			statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{want[i]: statetest.Balance(1)})
+		}
+		for _, key := range []string{"k5", "k0"} {
+			statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{key: statetest.Balance(2)})
+		}
+		var got []string
+		require.NoError(t, s.Load(t.Context(), "a", nil, func(key string, _ *snapshot.Snapshot, _ uint64) { got = append(got, key) }))
+		require.Equal(t, want, got)
+		require.NoError(t, s.Close())
+	})
+}
+
+// Snapshots that are published at about the same time share a transaction: each would
+// write at least a page of 4096 bytes.
+func TestSQLitePublishesTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	synctest.Test(t, func(t *testing.T) {
+		s, _, _ := open(t, path)
+		before, err := os.Stat(path + "-wal")
+		require.NoError(t, err)
+		var publishing sync.WaitGroup
+		for i := range 100 {
+			publishing.Go(func() {
+				time.Sleep(time.Duration(i+1) * 20 * time.Microsecond)
+				statetest.Publish(t, s, "a", map[string]*snapshot.Snapshot{fmt.Sprint("k", i): statetest.Balance(1)})
+			})
+		}
+		publishing.Wait()
+		after, err := os.Stat(path + "-wal")
+		require.NoError(t, err)
+		require.Less(t, after.Size()-before.Size(), int64(20*4096))
+		require.Len(t, statetest.Snapshots(t, s, "a"), 100)
+		require.NoError(t, s.Close())
 	})
 }
 

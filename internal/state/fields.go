@@ -120,7 +120,7 @@ func text[T ~string | ~[]byte](f *fields, s *T) {
 	case !f.reading:
 		f.data = append(f.data, *s...)
 	case n > 0:
-		*s = T(f.take(n))
+		*s = T(string(f.take(n))) // a copy
 	}
 }
 

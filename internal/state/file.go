@@ -25,17 +25,25 @@ const (
 	portion = 1000
 )
 
-// name is the primary key of a record.
+// putSQL writes a record in the place of the one with its name, or behind all others of
+// the account.
+const putSQL = `INSERT INTO records (id, place, key, value, written)
+	VALUES (?1, (SELECT ifnull(max(place), 0) + 1 FROM records WHERE id = ?1), ?2, ?3, ?4)
+	ON CONFLICT (id, key) DO UPDATE SET value = excluded.value, written = excluded.written`
+
+// name is what a record is found by.
 type name struct{ id, key string }
 
 // file is a table of records in one SQLite file. An empty record stands for a
 // deleted one, until the file is opened again.
 //
-// Records that the file lacks wait in memory, and each flush writes all of them:
+// Records that the file lacks are in memory, and each flush writes all of them:
 // concurrent calls share a transaction, and a failed one is repeated.
 type file struct {
 	path   string
 	logger log.Logger
+	// gather is how long a flush waits for records of others, which it writes, too.
+	gather time.Duration
 	// all returns every record, for a file that replaces a lost one. Nil if they
 	// are not in memory.
 	all func() map[name][]byte
@@ -46,6 +54,7 @@ type file struct {
 
 	access        sync.Mutex     // guards what follows; locked before mu
 	db            *sql.DB        // nil if the file is not open
+	put           *sql.Stmt      // putSQL, of db
 	opened        [2]fs.FileInfo // the file and its -wal file
 	flushed       uint64         // value of flushes at the last transaction
 	flushErr      error          // of that transaction
@@ -68,6 +77,7 @@ func (f *file) flush() error {
 	f.flushes++
 	mine := f.flushes
 	f.mu.Unlock()
+	time.Sleep(f.gather)
 	f.access.Lock()
 	defer f.access.Unlock()
 	if f.closed {
@@ -113,7 +123,7 @@ func (f *file) write(records map[name][]byte) error {
 			maps.Copy(records, f.all())
 		}
 	}
-	// In the order of the file a transaction touches each page once.
+	// In the order of the index a transaction touches each page of that once.
 	names := slices.SortedFunc(maps.Keys(records), func(a, b name) int {
 		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.key, b.key))
 	})
@@ -141,10 +151,7 @@ func (f *file) transaction(names []name, records map[name][]byte) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
-	put, err := tx.Prepare("REPLACE INTO records (id, key, value, written) VALUES (?, ?, ?, ?)")
-	if err != nil {
-		return err
-	}
+	put := tx.Stmt(f.put)
 	for _, n := range names {
 		if _, err := put.Exec([]byte(n.id), []byte(n.key), records[n], time.Now().Unix()); err != nil {
 			return err
@@ -183,7 +190,7 @@ func (f *file) report(err error) {
 }
 
 // each calls fn for every record of an account, or for those of the keys if they are not
-// nil, until fn returns false. fn may use the file.
+// nil, until fn returns false. fn may use the file. A record is valid during the call.
 func (f *file) each(id string, keys []string, fn func(key string, record []byte) bool) error {
 	f.access.Lock() // no record is on its way to the file
 	f.mu.Lock()
@@ -203,7 +210,7 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 	var read []record
 	query := func(condition string, args ...any) (more bool, err error) {
 		f.access.Lock()
-		read, err = f.query("SELECT key, value FROM records WHERE id = ? AND key "+condition, append([]any{[]byte(id)}, args...)...)
+		read, err = f.query(read[:0], "SELECT key, value FROM records WHERE id = ?1 AND "+condition, append([]any{[]byte(id)}, args...)...)
 		f.access.Unlock()
 		for _, r := range read {
 			if _, ok := newer[name{id, r.name}]; !ok && len(r.value) > 0 && !fn(r.name, r.value) {
@@ -217,19 +224,18 @@ func (f *file) each(id string, keys []string, fn func(key string, record []byte)
 		for i, key := range batch {
 			args[i] = []byte(key)
 		}
-		if more, err := query("IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil || !more {
+		if more, err := query("key IN (?"+strings.Repeat(",?", len(batch)-1)+")", args...); err != nil || !more {
 			return err
 		}
 	}
-	for from, more := "", keys == nil; more; {
+	var last any // key; NULL before the first
+	for more := keys == nil; more; {
 		var err error
-		if more, err = query(">= ? ORDER BY key LIMIT ?", []byte(from), portion); err != nil {
+		more, err = query("place > ifnull((SELECT place FROM records WHERE id = ?1 AND key = ?2), 0) ORDER BY place LIMIT ?3", last, portion)
+		if err != nil || len(read) < portion {
 			return err
 		}
-		if len(read) < portion {
-			return nil
-		}
-		from = read[portion-1].name + "\x00" // the next possible key
+		last = []byte(read[portion-1].name)
 	}
 	return nil
 }
@@ -239,22 +245,25 @@ type record struct {
 	value []byte
 }
 
-// query returns the names and values that a query selects. access must be locked.
-func (f *file) query(query string, args ...any) (records []record, err error) {
+// query appends to records the names and values that a query selects, in the memory that
+// it has. access must be locked.
+func (f *file) query(records []record, query string, args ...any) ([]record, error) {
 	if f.closed {
-		return nil, errClosed
+		return records, errClosed
 	}
 	if f.db == nil {
-		return nil, nil // an error that is reported already
+		return records, nil // an error that is reported already
 	}
 	rows, err := f.db.Query(query, args...)
 	if err != nil {
-		return nil, err
+		return records, err
 	}
+	var name, value sql.RawBytes
 	for rows.Next() {
-		var r record
-		err = errors.Join(err, rows.Scan(&r.name, &r.value))
-		records = append(records, r)
+		err = errors.Join(err, rows.Scan(&name, &value))
+		n := len(records)
+		records = slices.Grow(records, 1)[:n+1]
+		records[n].name, records[n].value = string(name), append(records[n].value[:0], value...)
 	}
 	return records, errors.Join(err, rows.Err(), rows.Close())
 }

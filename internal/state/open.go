@@ -18,7 +18,10 @@ import (
 
 const (
 	pageSize = 4096
-	schema   = "records (id BLOB, key BLOB, value BLOB, written INTEGER, PRIMARY KEY (id, key)) WITHOUT ROWID"
+	// schema has the records of an account in the order in which they came, which is
+	// that of polling: those that are written at about the same time share pages, and
+	// are loaded in the order that the cache has them in.
+	schema = "records (id BLOB, place INTEGER, key BLOB, value BLOB, written INTEGER, PRIMARY KEY (id, place), UNIQUE (id, key)) WITHOUT ROWID"
 
 	// setUp prepares the connection and the file. It writes in any case, because
 	// the library opens a read-only file read-only without an error. NORMAL does
@@ -84,7 +87,8 @@ func (f *file) tryOpen() (err error) {
 	}
 	f.report(err) // on a full disk, what the file holds counts
 	f.checkpointErr = nil
-	return nil
+	f.put, err = f.db.Prepare(putSQL)
+	return err
 }
 
 // prepare creates the file unless it exists, and removes the rights of others. The

@@ -88,7 +88,10 @@ func snapshotFields(f *fields, s *snapshot.Snapshot) {
 		f.float(&p.Amount)
 		text(f, &p.Currency)
 	})
-	reasons := slices.Sorted(maps.Keys(r.Dropped))
+	var reasons []providers.DropReason
+	if len(r.Dropped) > 0 {
+		reasons = slices.Sorted(maps.Keys(r.Dropped))
+	}
 	list(f, &reasons, func(reason *providers.DropReason) {
 		text(f, reason)
 		n := r.Dropped[*reason]
@@ -143,7 +146,7 @@ func seal(id, key string, content func(*fields)) []byte {
 	return record
 }
 
-// unseal reads the content of a record, which may share memory with it.
+// unseal reads the content of a record.
 func unseal(id, key string, record []byte, content func(*fields)) error {
 	if len(record) < headSize {
 		return errors.New("record is too short")

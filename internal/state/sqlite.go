@@ -26,6 +26,10 @@ type sqliteStore struct {
 	logger                  log.Logger
 }
 
+// gather is short beside a fetch, and long enough for the snapshots of a large fleet, of
+// which thousands come in a second, to share transactions.
+const gather = 2 * time.Millisecond
+
 func openSQLite(path string, opts Options) (Store, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // the library puts the -wal file beside the target
@@ -38,7 +42,7 @@ func openSQLite(path string, opts Options) (Store, error) {
 	s := &sqliteStore{
 		memory: newMemory(opts.Observer), logger: logger,
 		quotaFile:    &file{path: path + ".quota", logger: logger, missing: make(map[name][]byte)},
-		snapshotFile: &file{path: path, logger: logger, missing: make(map[name][]byte)},
+		snapshotFile: &file{path: path, gather: gather, logger: logger, missing: make(map[name][]byte)},
 	}
 	for _, f := range []*file{s.snapshotFile, s.quotaFile} {
 		err := f.open()
@@ -51,7 +55,7 @@ func openSQLite(path string, opts Options) (Store, error) {
 		}
 	}
 	damaged := 0
-	records, err := s.quotaFile.query("SELECT id, value FROM records")
+	records, err := s.quotaFile.query(nil, "SELECT id, value FROM records")
 	for _, r := range records {
 		account, err := decodeQuota(r.name, r.value)
 		if err != nil {
