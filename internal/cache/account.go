@@ -124,7 +124,8 @@ func (a *account) read(before *account) {
 				}
 				n = requests(source.Describe())
 			}
-			a.put(e, mend(s, time.Now(), e.list.queue.interval), number, n)
+			now := time.Now()
+			a.put(e, mend(s, now, e.list.queue.interval), number, n, now)
 		}
 	})
 	for _, p := range a.parts {
@@ -223,18 +224,18 @@ func (a *account) restore(d providers.Description, s *snapshot.Snapshot) (provid
 
 // show makes s the snapshot of e; n is how many requests the next fetch sends.
 func (a *account) show(e *entry, s *snapshot.Snapshot, version uint64, n uint16) {
-	a.put(e, s, version, n)
+	a.put(e, s, version, n, time.Now())
 	e.list.queue.reorder(e)
 }
 
 // put is show without the order of the queue, which costs most for many entries.
-func (a *account) put(e *entry, s *snapshot.Snapshot, version uint64, n uint16) {
+func (a *account) put(e *entry, s *snapshot.Snapshot, version uint64, n uint16, now time.Time) {
 	p := e.part()
-	p.replace(e, s, time.Now())
+	p.replace(e, s, now)
 	p.note(s)
 	p.remember(e, s)
 	e.version = version
-	e.due = a.cache.now() + time.Until(s.DueAt)
+	e.due = now.Sub(a.cache.epoch) + s.DueAt.Sub(now)
 	e.list.queue.requests += int(n) - int(e.requests)
 	e.requests = n
 	if s.Reading.Billing != "" {
