@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,6 +178,65 @@ func TestWaitEndsAtTheGrant(t *testing.T) {
 		})
 	}
 	t.Logf("granted %d of 100", granted)
+}
+
+// Many waiters cost few updates of the store, and so many go at once as an update takes.
+func TestRequestsShareAnUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var updates atomic.Int64
+		g := gate.New("id", quota.Limit{Requests: 1, Per: time.Hour, Burst: 70}, &store{slow: func() (before, after time.Duration, err error) {
+			updates.Add(1)
+			return 10 * time.Millisecond, 0, nil
+		}})
+		start := time.Now()
+		var mu sync.Mutex
+		at := map[time.Duration]int{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var waiting sync.WaitGroup
+		for range 100 {
+			waiting.Go(func() {
+				if wait(g, ctx) == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					at[time.Since(start)]++
+				}
+			})
+		}
+		waiting.Wait()
+		sent, most := 0, 0
+		for after, n := range at {
+			require.LessOrEqual(t, after, 50*time.Millisecond)
+			sent, most = sent+n, max(most, n)
+		}
+		assert.Equal(t, 70, sent, "the burst")
+		assert.Equal(t, 32, most)
+		assert.LessOrEqual(t, updates.Load(), int64(5))
+	})
+}
+
+// What an update has taken for waiters that have left meanwhile is given back.
+func TestGivesBackWhatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gate.New("id", quota.Limit{Requests: 1, Per: time.Hour, Burst: 10}, &store{slow: func() (before, after time.Duration, err error) {
+			return time.Millisecond, time.Second / 100, nil
+		}})
+		require.NoError(t, wait(g, t.Context()))
+		ctx, cancel := context.WithCancel(t.Context())
+		var sent sync.WaitGroup
+		for i := range 5 {
+			ctx := ctx
+			if i < 2 {
+				ctx = t.Context()
+			}
+			sent.Go(func() { _ = wait(g, ctx) })
+		}
+		time.Sleep(5 * time.Millisecond) // taken, and not granted yet
+		cancel()
+		sent.Wait()
+		time.Sleep(time.Second)
+		assert.InDelta(t, 3, g.Limit().Used(g.Record(), time.Now()), 0.01)
+	})
 }
 
 // Nothing is sent between the first and the last byte of a 429, whatever the block

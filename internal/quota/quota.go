@@ -142,6 +142,18 @@ func (l Limit) Take(a Account, now time.Time) (Account, time.Duration) {
 	return a, 0
 }
 
+// TakeSome takes as many requests from the bucket as it has, at most most. It returns the
+// record after it, and their number; if that is less than most, wait is how long to wait
+// before the next try.
+func (l Limit) TakeSome(a Account, now time.Time, most int) (after Account, n int, wait time.Duration) {
+	for after = a; n < most; n++ {
+		if after, wait = l.Take(after, now); wait > 0 {
+			break
+		}
+	}
+	return after, n, wait
+}
+
 // GiveBack returns a request to the bucket that was taken at takenAt and will not
 // be sent. What came back to the bucket since then is not returned twice: a bucket
 // that was full meanwhile would otherwise hold more than the burst.

@@ -141,6 +141,19 @@ func TestClockSetBack(t *testing.T) {
 }
 
 // The bucket was full again before the request was given back: nothing is missing.
+func TestTakeSome(t *testing.T) {
+	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}
+	now := time.Now()
+	a, n, wait := limit.TakeSome(quota.Account{}, now, 3)
+	assert.Equal(t, []any{3, time.Duration(0)}, []any{n, wait})
+	a, n, wait = limit.TakeSome(a, now, 3)
+	assert.Equal(t, []any{2, time.Second}, []any{n, wait})
+	after, n, wait := limit.TakeSome(a, now, 3)
+	assert.Equal(t, []any{a, 0, time.Second}, []any{after, n, wait})
+	_, n, _ = limit.TakeSome(a, now, 0)
+	assert.Zero(t, n)
+}
+
 func TestGiveBackAfterARefill(t *testing.T) {
 	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 1}
 	a, _ := limit.Take(quota.Account{}, start)
