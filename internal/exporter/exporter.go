@@ -40,7 +40,7 @@ import (
 // gcPercent is how much the heap grows until garbage is collected. What the exporter holds
 // hardly changes, so that collecting more often than by default (100) costs little, and a
 // fleet takes a quarter less memory: BenchmarkFleet in internal/cache.
-const gcPercent = 40
+const gcPercent = 35
 
 // Options are the command line; see flags.go for their meaning.
 type Options struct {
