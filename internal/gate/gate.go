@@ -181,8 +181,8 @@ func (g *Gate) wake() {
 	}
 }
 
-// take takes requests from the quota, some at a time, and grants them to the queue, until the queue
-// is empty or has to wait.
+// take takes requests from the quota, some at a time, and grants them to the queue,
+// until the queue is empty or has to wait.
 func (g *Gate) take() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -219,20 +219,17 @@ func TestRequestsShareAnUpdate(t *testing.T) {
 func TestGivesBackWhatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gate.New("id", quota.Limit{Requests: 1, Per: time.Hour, Burst: 10}, &store{slow: func() (before, after time.Duration, err error) {
-			return time.Millisecond, time.Second / 100, nil
+			return time.Millisecond, 10 * time.Millisecond, nil
 		}})
-		require.NoError(t, wait(g, t.Context()))
-		ctx, cancel := context.WithCancel(t.Context())
+		leaves, leave := context.WithCancel(t.Context())
 		var sent sync.WaitGroup
-		for i := range 5 {
-			ctx := ctx
-			if i < 2 {
-				ctx = t.Context()
-			}
+		sent.Go(func() { _ = wait(g, t.Context()) })
+		synctest.Wait() // its update runs, so that the next one is for all others
+		for _, ctx := range []context.Context{t.Context(), t.Context(), leaves, leaves, leaves} {
 			sent.Go(func() { _ = wait(g, ctx) })
 		}
-		time.Sleep(5 * time.Millisecond) // taken, and not granted yet
-		cancel()
+		time.Sleep(15 * time.Millisecond) // taken, and not granted yet
+		leave()
 		sent.Wait()
 		time.Sleep(time.Second)
 		assert.InDelta(t, 3, g.Limit().Used(g.Record(), time.Now()), 0.01)

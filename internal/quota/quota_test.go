@@ -140,7 +140,6 @@ func TestClockSetBack(t *testing.T) {
 	assert.InDelta(t, 4, limit.Used(a, earlier), 1e-9)
 }
 
-// The bucket was full again before the request was given back: nothing is missing.
 func TestTakeSome(t *testing.T) {
 	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 5}
 	now := time.Now()
@@ -154,6 +153,7 @@ func TestTakeSome(t *testing.T) {
 	assert.Zero(t, n)
 }
 
+// The bucket was full again before the request was given back: nothing is missing.
 func TestGiveBackAfterARefill(t *testing.T) {
 	limit := quota.Limit{Requests: 1, Per: time.Second, Burst: 1}
 	a, _ := limit.Take(quota.Account{}, start)
