@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"path"
 	"regexp"
@@ -121,8 +122,14 @@ func (l fromSlog) Log(keyvals ...any) error {
 
 // RedirectStd makes the default loggers of log and log/slog use logger. Messages of
 // package log, such as those of net/http about a faulty connection, have the level
-// warn.
+// warn and "..." in place of quoted texts.
 func RedirectStd(logger log.Logger) {
-	slog.SetLogLoggerLevel(slog.LevelWarn)
-	slog.SetDefault(Slog(logger))
+	slog.SetDefault(Slog(logger)) // it redirects package log too, but whole
+	stdlog.SetOutput(writer(func(line string) error {
+		return level.Warn(logger).Log("msg", quoted.ReplaceAllLiteralString(strings.TrimSpace(line), `"..."`))
+	}))
 }
+
+// quoted is a text in a message of package log. net/http quotes what a server sent as
+// far as it has been read, which may end within a secret, where no mask knows it.
+var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)

@@ -259,10 +259,10 @@ func FuzzLineShowsNoSecret(f *testing.F) {
 }
 
 // TestNetHTTPLogsThroughTheLogger has a server that sends bytes without a request.
-// net/http logs them with the standard logger.
+// net/http logs with the standard logger what it has read of them, here the start of a
+// secret.
 func TestNetHTTPLogsThroughTheLogger(t *testing.T) {
 	defer func(w io.Writer, flags int, logger *slog.Logger) {
-		slog.SetLogLoggerLevel(slog.LevelInfo)
 		slog.SetDefault(logger)
 		stdlog.SetOutput(w)
 		stdlog.SetFlags(flags)
@@ -285,12 +285,12 @@ func TestNetHTTPLogsThroughTheLogger(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		synctest.Wait()
-		_, err = io.WriteString(server, "a \"secret\" key \x1b[31m\n")
+		_, err = io.WriteString(server, "\x1b[31m a \"secret\" k")
 		require.NoError(t, err)
 		synctest.Wait()
 	})
 	slog.Info("from log/slog")
-	require.Regexp(t, `^ts=TIME caller=transport\.go:\d+ level=warn msg="Unsolicited response received on idle HTTP channel starting with \\"<secret> \\\\x1b\[31m\\\\n\\"; err=<nil>"
+	require.Regexp(t, `^ts=TIME caller=transport\.go:\d+ level=warn msg="Unsolicited response received on idle HTTP channel starting with \\"\.\.\.\\"; err=<nil>"
 ts=TIME caller=logging_test.go:LINE level=info msg="from log/slog"
 $`, lines(&out))
 }
