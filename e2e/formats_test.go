@@ -40,8 +40,7 @@ func startStill(t *testing.T) *exporter {
 	e, _ := startConfigured(t, "accounts:\n"+
 		sim.account("messaging", "balance: {refresh_interval: 1h, low_threshold: 500}")+
 		strings.Replace(sim.account("refused", "balance: {refresh_interval: 1h}", "prices: {enabled: false}"), simKey, "wrong-key-1234", 1))
-	_, _, err := get(http.DefaultClient, e.url("/metrics"), nil)
-	require.NoError(t, err)
+	e.readAll(t)
 	return e
 }
 
@@ -102,7 +101,7 @@ func TestPrometheusParsersReadEveryFormat(t *testing.T) {
 	for name, e := range map[string]*exporter{"still": startStill(t), "demo": startDemo(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e.readFleet(t)
+			e.readAll(t)
 			var first map[string]float64
 			var firstFamilies map[string][2]string
 			for _, f := range formats {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -92,22 +92,25 @@ func startDemo(t *testing.T) *exporter {
 	return startExporter(t, "--demo")
 }
 
-// readFleet scrapes until every subscriber has been read: a scrape does not wait for the
-// whole fleet.
-func (e *exporter) readFleet(t *testing.T) {
+// unread is in the status of an exporter that has not tried to read a source.
+var unread = regexp.MustCompile(`"state":"not_read_yet"|"pending":[1-9]`)
+
+// readAll scrapes until every source has been tried: a scrape waits neither for a whole
+// fleet nor, on a busy machine, for one answer. It returns the last scrape.
+func (e *exporter) readAll(t *testing.T) []byte {
 	t.Helper()
-	eventually(t, time.Minute, func() error {
-		body, _, err := get(http.DefaultClient, e.url("/metrics"), nil)
-		if err != nil {
+	var metrics []byte
+	eventually(t, time.Minute, func() (err error) {
+		if metrics, _, err = get(http.DefaultClient, e.url("/metrics"), nil); err != nil {
 			return err
 		}
-		for line := range strings.Lines(string(body)) {
-			if strings.Contains(line, `state="pending"`) && !strings.HasSuffix(line, " 0\n") {
-				return errors.New(line)
-			}
+		status, _, err := get(http.DefaultClient, e.url("/api/v1/status"), nil)
+		if err == nil && unread.Match(status) {
+			err = fmt.Errorf("not read: %s", status)
 		}
-		return nil
+		return err
 	}, e.process)
+	return metrics
 }
 
 // startConfigured starts the exporter with a configuration, and returns its file too.

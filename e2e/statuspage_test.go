@@ -194,7 +194,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	empty := page(startDemo(t).url("/"), looks[0])
 	assert.Contains(t, empty.text, "6 not read yet", "before the first scrape")
 
-	demo.readFleet(t)
+	demo.readAll(t)
 	backgrounds := map[string]string{}
 	for _, l := range looks {
 		s := page(demo.url("/"), l)
