@@ -234,7 +234,7 @@ func TestSignals(t *testing.T) {
 	}()
 	loaded := func(times int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Count(stderr.String(), `msg="configuration loaded"`) == times }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return strings.Count(stderr.String(), `msg="configuration loaded"`) == times }, 5*time.Minute, time.Millisecond)
 	}
 	loaded(2)
 	reload <- syscall.SIGHUP

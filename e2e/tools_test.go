@@ -134,7 +134,7 @@ func (p *process) stop(t *testing.T) {
 	}
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		t.Errorf("%s did not end on SIGTERM", p.name)

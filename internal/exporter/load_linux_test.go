@@ -104,7 +104,7 @@ func scrapesAtOnce(t *testing.T, p *process) (took time.Duration, err error) {
 
 // waitForPrices waits until so many prices are served.
 func waitForPrices(t *testing.T, p *process, rows int) {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		answer, err := p.get(t.Context(), "/metrics?collect[]=prices", "10")
 		if strings.Count(answer, "sms_price{") == rows {
 			return

@@ -137,13 +137,13 @@ func TestReplicaTakesOver(t *testing.T) {
 	}
 	shows := func(p *process, metric string) {
 		t.Helper()
-		require.Eventually(t, func() bool { return strings.Contains(p.scrape(t.Context(), ""), metric) }, 60*time.Second, 20*time.Millisecond, metric)
+		require.Eventually(t, func() bool { return strings.Contains(p.scrape(t.Context(), ""), metric) }, patience, 20*time.Millisecond, metric)
 	}
 	one := run()
 	shows(one, "\nsms_price{")
 	read := lists.Len()
 	other := run()
-	require.Eventually(t, func() bool { return other.scrape(t.Context(), "?collect[]=exporter") != "" }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return other.scrape(t.Context(), "?collect[]=exporter") != "" }, patience, 20*time.Millisecond)
 	body, err := other.get(t.Context(), "/metrics", "60")
 	require.NoError(t, err)
 	require.Contains(t, body, "\nsms_price{", "in the first scrape")
@@ -154,6 +154,6 @@ func TestReplicaTakesOver(t *testing.T) {
 	require.Eventually(t, func() bool {
 		metric := `balance_exporter_refreshes_total{account="one",provider="` + c.Provider + `",source="balance"}`
 		return strings.Contains(before, metric) && seriesOf(other.scrape(t.Context(), ""))[metric] != seriesOf(before)[metric]
-	}, 60*time.Second, 50*time.Millisecond, "it reads the balance now")
+	}, patience, 50*time.Millisecond, "it reads the balance now")
 	require.Equal(t, read, lists.Len(), "prices are read once an hour, by all together")
 }
