@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	promconfig "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v3"
@@ -77,7 +76,6 @@ func newAccount(s *Section, known []providers.Provider) (*Account, error) {
 		path, message string
 	}{
 		{strings.TrimSpace(c.Name) == "", "name", "the account has no name; give it one, it becomes the label account"},
-		{!utf8.ValidString(c.Name), "name", "the name is not valid UTF-8; change its encoding"},
 		{c.Provider == "", "provider", "the account has no provider; " + oneOf},
 		{defaults.Name == "", "provider", fmt.Sprintf("unknown provider %.60q; %s", written(name), oneOf)},
 		{c.Timeout <= 0, "timeout", "the timeout must be more than 0; write one such as 30s"},

@@ -252,11 +252,11 @@ func TestHostsThatNeedNoEncryption(t *testing.T) {
 
 func TestNamesMustBeText(t *testing.T) {
 	for value, want := range map[string]string{
-		"\xff": "c.yml:2: accounts[0].name: the name is not valid UTF-8; change its encoding",
-		" ":    "c.yml:2: accounts[0].name: the account has no name; give it one, it becomes the label account",
+		"${BYTES}": "c.yml:2: accounts[0].name: the environment variable BYTES is not UTF-8; set it to a text in this encoding",
+		"${SPACE}": "c.yml:2: accounts[0].name: the account has no name; give it one, it becomes the label account",
 	} {
-		_, err := config.Parse("c.yml", "", []byte("accounts:\n- name: ${NAME}\n  provider: 8x8"),
-			func(string) (string, bool) { return value, true }, config.Only(all...))
+		_, err := config.Parse("c.yml", "", []byte("accounts:\n- name: "+value+"\n  provider: 8x8"),
+			func(name string) (string, bool) { return map[string]string{"BYTES": "\xff", "SPACE": " "}[name], true }, config.Only(all...))
 		require.EqualError(t, err, want)
 	}
 }

@@ -252,8 +252,11 @@ func (d *document) expand(n *yaml.Node, path string) (err error) {
 		name := found[2 : len(found)-1]
 		if _, known := d.values[name]; !known {
 			value, set := d.env(name)
-			if !set {
+			switch {
+			case !set:
 				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name))
+			case !utf8.ValidString(value): // a secret that is none cannot be masked everywhere
+				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not UTF-8; set it to a text in this encoding", name))
 			}
 			d.values[name] = secret.Trim(value)
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/balance-exporter/balance_exporter/internal/secret"
 	"github.com/balance-exporter/balance_exporter/providers"
@@ -143,7 +142,7 @@ func (a *account) check(f *kit.Faults) {
 	f.If(off && !noCountry, "balance.enabled", "everything is turned off; turn balance or prices on, or remove the account")
 	for _, name := range a.Settings {
 		value := a.settings[name]
-		f.If(!utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl), name, "must be one line of valid UTF-8; correct it")
+		f.If(strings.ContainsFunc(value, unicode.IsControl), name, "must be one line; correct it")
 	}
 	if len(missing) == 0 {
 		a.checkValues(f)
