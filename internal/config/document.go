@@ -255,7 +255,7 @@ func (d *document) expand(n *yaml.Node, path string) (err error) {
 			switch {
 			case !set:
 				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not set; set it, or write $${ for a literal ${", name))
-			case !utf8.ValidString(value): // a secret that is none cannot be masked everywhere
+			case !utf8.ValidString(value): // half a character at the end of a secret would hide it from the mask
 				d.faults = append(d.faults, d.fault(n, path, "the environment variable %s is not UTF-8; set it to a text in this encoding", name))
 			}
 			d.values[name] = secret.Trim(value)
